@@ -1,0 +1,1 @@
+"""The engine: what every framework and every store share."""

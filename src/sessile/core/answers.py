@@ -1,0 +1,41 @@
+"""What a commit asks of the response: the headers, decided once for every adapter (R19, R68)."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from .cookies import uncacheable, vary_on_cookie
+
+
+class Answer(NamedTuple):
+    """Hold what the response must carry.
+
+    `cookie`: the Set-Cookie value, if any. `vary`: the session was read. `carries`: a session stood behind what was read.
+    `clear_site_data`: the header's value after a sign-out, if any.
+    """
+
+    cookie: str | None = None
+    vary: bool = False
+    carries: bool = False
+    clear_site_data: str | None = None
+
+    def headers(self, cache_control: str | None, vary: str | None) -> list[tuple[str, str]]:
+        """Return the headers to set, given the two that the application has set itself.
+
+        `cache-control` and `vary` replace the present ones; `set-cookie` is added to what is there.
+        """
+        headers: list[tuple[str, str]] = []
+        if self.vary:
+            headers.append(("vary", vary_on_cookie(vary)))
+        if self.cookie is not None or self.carries:
+            headers.append(("cache-control", uncacheable(cache_control, sets_cookie=self.cookie is not None)))
+        if self.cookie is not None:
+            headers.append(("set-cookie", self.cookie))
+        if self.clear_site_data is not None:
+            headers.append(("clear-site-data", self.clear_site_data))
+        return headers
+
+
+NOTHING: Final = Answer()
+LOOKED: Final = Answer(vary=True)
+READ: Final = Answer(vary=True, carries=True)

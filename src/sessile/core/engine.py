@@ -1,0 +1,617 @@
+"""The engine: the I/O of a request, in the one order it may happen in, for every door, store and adapter.
+
+    load     cookie ─► tag (no I/O) ─► store.load ─► limits ─► siblings ─► context ─► Session
+    commit   sign-out │ renewal (sign-in, step-up, rotate) │ first write │ delta, rotation, touch ─► Answer
+
+A request without a cookie that stores nothing costs no store call. One that only reads costs one, one that writes two.
+What was decided on a record that another request changed meanwhile is decided again on the record as it is now.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
+
+from ..errors import ConflictError, SessionGone, StoreError, StoreUnavailable, TooManySessions, Unsupported
+from . import answers, binding, cookies, events, rotation
+from .answers import Answer
+from .cookies import CookieRules
+from .factors import aal
+from .ids import Token, TokenMint, new_branch, new_seed, session_id
+from .keys import KeyRing
+from .network import Client, Proxies, is_loopback_host
+from .policy import Policy
+from .ports import (
+    AtLimit,
+    Clash,
+    Created,
+    Ending,
+    Epochs,
+    Gone,
+    Replaces,
+    Stale,
+    Store,
+    Sweeping,
+    Taken,
+    UserIndex,
+)
+from .record import Change, Context, Control, EndReason, Record, Tombstone
+from .requests import Facts
+from .rotation import Standing
+from .session import Rules, Session, anonymous
+
+# Each retry means that another request got through; more than this on one session is no longer a browser.
+MAX_RETRIES: Final = 64
+SWEEP_EVERY: Final = 60.0
+SWEEP_STEP: Final = 100
+_OWN_ENDS: Final = frozenset({EndReason.LOGOUT, EndReason.RENEWED})
+
+
+class Opened(msgspec.Struct):
+    """Hold what load learned and commit needs. `storable`: an anonymous session may begin in this request."""
+
+    facts: Facts
+    loaded_at: float
+    token: Token | None = None
+    standing: Standing = Standing.LIVE
+    storable: bool = True
+
+
+class Engine:
+    """Do the I/O of sessions, through ports only."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        ring: KeyRing,
+        policy: Policy,
+        cookie: CookieRules,
+        proxies: Proxies,
+        rules: Rules,
+        sinks: tuple[events.Sink, ...] = (),
+        places: Callable[[str], str] | None = None,
+        clear_site_data: tuple[str, ...] = ("cache", "cookies", "storage"),
+        development_hosts: frozenset[str] = frozenset(),
+        clock: Callable[[], float],
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.store = store
+        self.policy = policy
+        self.cookie = cookie
+        self.proxies = proxies
+        self.rules = rules
+        self.sinks = sinks
+        self.clock = clock
+        self._mint = TokenMint(ring)
+        self._pseudonyms = binding.Pseudonyms(ring)
+        self._places = places
+        self._clear_site_data = clear_site_data
+        self._development_hosts = development_hosts
+        self._entropy = entropy
+        self._observed = lru_cache(maxsize=4096)(self._observe)
+        self._next_sweep = 0.0
+        self._watchers: dict[str, set[Callable[[], None]]] = {}
+        self._warned_hosts: set[str] = set()
+
+    # -- load ----------------------------------------------------------------------------------------------------------
+
+    async def load(self, facts: Facts) -> Session:
+        """Open the session that the request's cookie names; what is not a live session of ours is nobody's.
+
+        Raises:
+            StoreError: the store failed. The request must be refused (503), never treated as nobody's (R45).
+        """
+        now = self.clock()
+        session = Session(self.rules)
+        session.opened = opened = Opened(facts, now)
+        text = cookies.read(facts.cookie, self.cookie.name) if facts.cookie else None
+        if text is None:
+            return session
+        if not self._is_secure(facts):
+            return session
+        if not isinstance(text, str):
+            self._tell(events.TokenRefused(at=now, why="duplicate", source=self._source(facts)))
+            return session
+        token = self._mint.verify(text)
+        if token is None:
+            if self.sinks:
+                self._tell(events.TokenRefused(at=now, why="forged", source=self._source(facts)))
+            return session
+        opened.token = token
+        sid = session_id(token.seed)
+        try:
+            found = await self.store.load(sid)
+            if type(found) is Record:
+                return await self._meet(session, opened, sid, found)
+        except StoreError as error:
+            self._tell(events.StoreFailed(at=now, error=error.code, session=sid))
+            raise
+        if isinstance(found, Tombstone):
+            self._meet_tombstone(session, opened, sid, found)
+        elif found is None:
+            self._tell(events.UnknownSession(at=now, session=sid, source=self._source(facts)))
+        elif not isinstance(found, Record):
+            self._tell(events.RecordRefused(at=now, session=sid, why=found.why))
+        return session
+
+    async def _meet(self, nobody: Session, opened: Opened, sid: str, record: Record) -> Session:
+        """Decide what a token is worth to its record, and store what that changed."""
+        now, token, facts = opened.loaded_at, opened.token, opened.facts
+        assert token is not None
+        seen = self._context(facts)
+        for _ in range(MAX_RETRIES):
+            control = record.control
+            reason = self.policy.expired(control, record.seen_at, now)
+            if reason is not None:
+                return await self._refuse(nobody, sid, control, reason)
+            standing, after = rotation.judge(control, token, now=now, grace=self.policy.grace)
+            if standing is Standing.REPLAY:
+                return await self._replayed(nobody, sid, control, token)
+            changes: tuple[str, ...] = ()
+            answer: binding.Rung = "ignore"
+            if control.context != seen:
+                changes = binding.changed(control.context, seen)
+                if changes:
+                    answer = binding.rung(self.policy.binding, changes)
+                    if answer == "end":
+                        self._tell_changed(now, sid, control, facts, changes, answer)
+                        return await self._refuse(nobody, sid, control, EndReason.BINDING)
+                    challenged = control.challenged or (answer == "challenge" and control.user is not None)
+                    context = binding.remembered(control.context, seen)
+                    after = replace(after, context=context, challenged=challenged)
+            if after is control:
+                return self._live(opened, sid, record, standing)
+            change = self._change(record, opened, control=after)
+            saved = await self.store.save(sid, change, record)
+            if isinstance(saved, Record):
+                if changes:
+                    self._tell_changed(now, sid, control, facts, changes, answer)
+                if standing is Standing.ROLLED_BACK:
+                    lost = token.generation - control.generation
+                    self._tell(events.StoreRolledBack(at=now, session=sid, user=control.user, lost=lost))
+                return self._live(opened, sid, saved, standing)
+            if isinstance(saved, Gone):
+                if saved.tombstone is not None:
+                    self._meet_tombstone(nobody, opened, sid, saved.tombstone)
+                return nobody
+            record = saved.record
+        raise StoreUnavailable("a session changed faster than it could be read")
+
+    def _live(self, opened: Opened, sid: str, record: Record, standing: Standing) -> Session:
+        session = Session(self.rules, record, sid)
+        opened.standing = standing
+        session.opened = opened
+        return session
+
+    def _meet_tombstone(self, session: Session, opened: Opened, sid: str, tombstone: Tombstone) -> None:
+        """Serve a late request as nobody. What its own browser ended a moment ago may hold a newer cookie: set none."""
+        now = opened.loaded_at
+        if now >= tombstone.expires_at:
+            self._tell(events.UnknownSession(at=now, session=sid, source=self._source(opened.facts)))
+            return
+        in_flight = tombstone.reason in _OWN_ENDS and now - tombstone.at <= self.policy.grace
+        session.ended = tombstone.reason
+        opened.storable = not in_flight
+        self._tell(
+            events.EndedTokenUsed(
+                at=now,
+                session=sid,
+                user=tombstone.user,
+                source=self._source(opened.facts),
+                reason=tombstone.reason,
+                in_flight=in_flight,
+            )
+        )
+
+    async def _refuse(self, nobody: Session, sid: str, control: Control, reason: EndReason) -> Session:
+        """End a session for good, the moment that it is met dead (R36)."""
+        nobody.ended = reason
+        self._told_ended(await self.store.end(sid, self._tombstone(reason, control.user)), reason)
+        return nobody
+
+    async def _replayed(self, nobody: Session, sid: str, control: Control, token: Token) -> Session:
+        now = self.clock()
+        behind = control.generation - token.generation
+        source = self._source(nobody.opened.facts)
+        replay = events.ReplayDetected(
+            at=now, session=sid, user=control.user, source=source, generation=token.generation, behind=behind
+        )
+        self._tell(replay)
+        await self._refuse(nobody, sid, control, EndReason.REPLAY)
+        if self.policy.on_replay == "end-all" and control.user is not None:
+            await self.end_user(control.user, EndReason.REPLAY)
+        return nobody
+
+    # -- commit --------------------------------------------------------------------------------------------------------
+
+    async def commit(self, session: Session) -> Answer:
+        """Carry out what the request intended, freeze the session and say what the response must carry.
+
+        A second commit does nothing.
+
+        Raises:
+            StoreError: the store failed: nothing is promised, the response must become 503.
+            DataError: data cannot be stored; the response must become an error.
+            ConflictError: another request changed the same keys, and the session asked to be told.
+            SessionGone: a step-up or rotation of a session that was ended meanwhile.
+            TooManySessions: the limit refused the sign-in.
+        """
+        if session.closed:
+            return answers.NOTHING
+        opened: Opened = session.opened
+        now = self.clock()
+        try:
+            answer, sid = await self._commit(session, opened, now)
+            if now >= self._next_sweep and (sid != session.id or not session.is_untouched):
+                await self._sweep_step(now)
+        except StoreError as error:
+            self._tell(events.StoreFailed(at=now, error=error.code, session=session.id))
+            raise
+        if session.damaged:
+            self._tell(events.RecordRefused(at=now, session=session.id, why="value"))
+        session.close(sid)
+        return answer
+
+    async def _commit(self, session: Session, opened: Opened, now: float) -> tuple[Answer, str | None]:
+        base = session.base
+        if base is not None and session.is_untouched:
+            if (
+                opened.standing is Standing.LIVE
+                and now - base.control.rotated_at < self.policy.rotation
+                and (opened.facts.passive or now - base.seen_at < self.policy.touch)
+            ):
+                return (answers.READ if session.accessed else answers.NOTHING), session.id
+            return await self._save(session, opened, now)
+        if session.signed_out:
+            return await self._sign_out(session, opened, now)
+        if session.intent is not None:
+            return await self._renew(session, opened, now)
+        if base is None:
+            return await self._begin(session, opened, now)
+        return await self._save(session, opened, now)
+
+    async def _begin(self, session: Session, opened: Opened, now: float) -> tuple[Answer, str | None]:
+        """Create an anonymous session if there is something to remember (R27)."""
+        nothing = answers.LOOKED if session.accessed else answers.NOTHING
+        if session.is_untouched:
+            return nothing, None
+        data = session.whole()
+        if not data or not self._may_set_cookie(opened.facts):
+            return nothing, None
+        if not opened.storable:
+            self._tell(events.WriteDiscarded(at=now, session=None, reason=str(session.ended)))
+            return nothing, None
+        token, sid, _ = await self._create(session, anonymous(now), data, opened, now)
+        self._tell(events.SessionCreated(at=now, session=sid, source=self._source(opened.facts)))
+        return Answer(self.cookie.set(token), vary=True, carries=True), sid
+
+    async def _save(self, session: Session, opened: Opened, now: float) -> tuple[Answer, str | None]:
+        """Store the delta, rotate when due, move the times when due; hand out a sibling where one is owed."""
+        record, sid, token = session.base, session.id, opened.token
+        assert record is not None and sid is not None and token is not None
+        put, drop = session.changes()
+        expect = None
+        if session.raise_on_conflict and (put or drop):
+            expect = {key: _bytes(record.data.get(key)) for key in (*put, *drop)}
+        standing = opened.standing
+        may_hand = now - opened.loaded_at <= self.policy.grace and self._may_set_cookie(opened.facts)
+        cookie: str | None = None
+        for _ in range(MAX_RETRIES):
+            limits = self.policy
+            due = may_hand and standing is Standing.LIVE
+            due = due and rotation.is_due(record.control, now=now, interval=limits.rotation, grace=limits.grace)
+            control = rotation.rotated(record.control, now=now) if due else None
+            if not put and not drop and control is None:
+                cookie = await self._hand_sibling(sid, token, opened) if standing is Standing.SUCCEEDED and may_hand else None
+                if not opened.facts.passive and now - record.seen_at >= limits.touch:
+                    await self.store.touch(sid, now, limits.deadline(record.control, now))
+                break
+            change = self._change(record, opened, control=control, put=put, drop=drop, expect=expect, now=now)
+            saved = await self.store.save(sid, change, record)
+            if isinstance(saved, Record):
+                if control is not None:
+                    cookie = self._successor(token, control.generation)
+                    rotated = events.TokenRotated(at=now, session=sid, user=control.user, generation=control.generation)
+                    self._tell(rotated)
+                elif standing is Standing.SUCCEEDED and may_hand:
+                    cookie = self._successor(token, saved.control.generation)
+                break
+            if isinstance(saved, Clash):
+                raise ConflictError(saved.keys)
+            if isinstance(saved, Gone):
+                self._discarded(session, sid, saved.tombstone, now)
+                return (answers.LOOKED if session.accessed else answers.NOTHING), sid
+            record = saved.record
+            standing = rotation.judge(record.control, token, now=now, grace=limits.grace).standing
+        else:
+            raise StoreUnavailable("a session changed faster than it could be saved")
+        return Answer(cookie, vary=session.accessed or cookie is not None, carries=session.accessed), sid
+
+    async def _hand_sibling(self, sid: str, token: Token, opened: Opened) -> str | None:
+        """Mint a sibling of a successor that nobody has confirmed yet, if the session is still there to use it.
+
+        The look costs a round trip around rotations only. Without it, a slow response could overwrite the cookie that a
+        sign-in has set meanwhile with the token of a session that is dead.
+        """
+        found = await self.store.load(sid)
+        if not isinstance(found, Record):
+            return None
+        standing = rotation.judge(found.control, token, now=opened.loaded_at, grace=self.policy.grace).standing
+        return self._successor(token, found.control.generation) if standing is Standing.SUCCEEDED else None
+
+    async def _renew(self, session: Session, opened: Opened, now: float) -> tuple[Answer, str | None]:
+        """Sign in, record a factor or rotate: a new seed in place of the old session, in one step (R25)."""
+        if not self._may_set_cookie(opened.facts):
+            return answers.LOOKED, session.id
+        old, intent, control = session.id, session.intent, session.control
+        assert control is not None
+        try:
+            token, sid, ended = await self._create(session, control, None, opened, now)
+        except SessionGone:
+            session.close(None)
+            raise
+        if old is not None and ended:
+            self._notify(old)
+            self._tell(events.SessionRenewed(at=now, session=sid, user=control.user, old=old))
+        factor = session.factor
+        if factor is not None and intent == "sign-in":
+            source = self._source(opened.facts)
+            signed_in = events.SignedIn(
+                at=now, session=sid, user=control.user, source=source, factor=factor.name, pending=control.pending
+            )
+            self._tell(signed_in)
+        elif factor is not None:
+            level = 0 if control.pending else aal(one.name for one in control.factors)
+            self._tell(events.FactorAdded(at=now, session=sid, user=control.user, factor=factor.name, aal=level))
+        return Answer(self.cookie.set(token), vary=True, carries=True), sid
+
+    async def _create(
+        self, session: Session, control: Control, data: dict[str, Any] | None, opened: Opened, now: float
+    ) -> tuple[str, str, bool]:
+        """Insert a new session; with `data` None it takes over the present one's. Return token, id, and whether one was replaced."""
+        limit = self.policy.max_sessions if control.user is not None else None
+        context = self._context(opened.facts)
+        place = control.context.place or self._place(opened.facts)
+        for _ in range(MAX_RETRIES):
+            takes_over = data is None
+            if takes_over and session.control is not None:
+                control = session.control
+            seed, branch = new_seed(self._entropy), new_branch(self._entropy)
+            begun = replace(
+                control,
+                rotated_at=now,
+                generation=0,
+                line=rotation.begun(branch, now=now),
+                previous=None,
+                context=replace(context, place=place) if place else context,
+            )
+            record = Record(begun, session.whole() if data is None else data, now, self.policy.deadline(begun, now))
+            sid = session_id(seed)
+            replaces = self._replaces(session, now) if takes_over else None
+            answer = await self.store.create(sid, record, replaces=replaces, limit=limit)
+            match answer:
+                case Created(evicted):
+                    for one in evicted:
+                        self._ended(one, None, EndReason.EVICTED)
+                    return self._mint.mint(seed, 0, branch), sid, replaces is not None
+                case Taken():
+                    continue
+                case Stale(present):
+                    session.rebase(present)
+                case AtLimit(sessions):
+                    self._tell(events.LimitReached(at=now, user=control.user, action=self.policy.on_limit))
+                    if self.policy.on_limit == "refuse":
+                        raise TooManySessions(limit or 0)
+                    oldest = sessions[0][0]
+                    self._told_ended(
+                        await self.store.end(oldest, self._tombstone(EndReason.LIMIT, control.user)), EndReason.LIMIT
+                    )
+                case Gone(tombstone):
+                    raise SessionGone(str(tombstone.reason) if tombstone else "gone")
+        raise StoreUnavailable("a session changed faster than it could be renewed")
+
+    def _replaces(self, session: Session, now: float) -> Replaces | None:
+        base, sid = session.base, session.id
+        if base is None or sid is None:
+            return None
+        reason = EndReason.LOGOUT if session.signed_out else EndReason.RENEWED
+        tombstone = Tombstone(reason, now, now + self.policy.tombstone, base.control.user)
+        return Replaces(sid, tombstone, session.intent != "sign-in", base.revision, base.version)
+
+    async def _sign_out(self, session: Session, opened: Opened, now: float) -> tuple[Answer, str | None]:
+        """End the session, and begin a new one if the request signed someone in or wrote something afterwards."""
+        base, sid = session.base, session.id
+        user = None if base is None else base.control.user
+        if session.intent is not None:
+            if session.everywhere and user is not None:
+                await self.end_user(user, EndReason.LOGOUT)
+            return await self._renew(session, opened, now)
+        was_live = False
+        if base is not None and sid is not None:
+            if session.everywhere and user is not None:
+                ending = await self.end_user(user, EndReason.LOGOUT)
+            else:
+                ending = await self.store.end(sid, self._tombstone(EndReason.LOGOUT, user))
+                self._told_ended(ending, EndReason.LOGOUT)
+            was_live = any(ended == sid for ended, _ in ending.ended)
+        data = session.whole()
+        if data and opened.storable and (was_live or base is None) and self._may_set_cookie(opened.facts):
+            token, new, _ = await self._create(session, anonymous(now), data, opened, now)
+            self._tell(events.SessionCreated(at=now, session=new, source=self._source(opened.facts)))
+            clear = self._clearing(opened, base, cookies_too=False)
+            return Answer(self.cookie.set(token), vary=True, carries=True, clear_site_data=clear), new
+        # Was it ended by another request meanwhile, a sign-in may have set a newer cookie: this one must not delete that.
+        clear = self._clearing(opened, base, cookies_too=was_live)
+        return Answer(self.cookie.delete() if was_live else None, vary=True, carries=True, clear_site_data=clear), None
+
+    def _clearing(self, opened: Opened, base: Record | None, *, cookies_too: bool) -> str | None:
+        if base is None or base.control.user is None or not self._is_secure(opened.facts):
+            return None
+        wanted = [kind for kind in self._clear_site_data if cookies_too or kind != "cookies"]
+        return ", ".join(f'"{kind}"' for kind in wanted) or None
+
+    # -- beyond the one session ----------------------------------------------------------------------------------------
+
+    async def end(self, sid: str, reason: EndReason, user: str | None = None) -> Ending:
+        """End one session; with `user`, only if it is theirs."""
+        if user is not None:
+            found = await self.store.load(sid)
+            if not isinstance(found, Record) or found.control.user != user:
+                return Ending(())
+        ending = await self.store.end(sid, self._tombstone(reason, user))
+        self._told_ended(ending, reason)
+        return ending
+
+    @property
+    def index(self) -> UserIndex:
+        """Return the store's index of users.
+
+        Raises:
+            Unsupported: it keeps none.
+        """
+        if not isinstance(self.store, UserIndex):
+            raise Unsupported("this store keeps no index of its users' sessions")
+        return self.store
+
+    async def end_user(self, user: str, reason: EndReason, keep: frozenset[str] = frozenset()) -> Ending:
+        """End all sessions of a user but those in `keep`."""
+        ending = await self.index.end_user(user, self._tombstone(reason, user), keep)
+        self._told_ended(ending, reason)
+        return ending
+
+    async def end_everything(self) -> None:
+        """End every session that exists now, in one step (R64)."""
+        now = self.clock()
+        if not isinstance(self.store, Epochs):
+            raise Unsupported("this store cannot end every session at once")
+        await self.store.end_everything(now)
+        self._tell(events.SessionsEnded(at=now))
+        for watched in tuple(self._watchers):
+            self._notify(watched)
+
+    async def is_alive(self, sid: str) -> bool:
+        """Tell whether a session lives now, without touching it: for what stays open longer than a request (R24)."""
+        found = await self.store.load(sid)
+        return isinstance(found, Record) and self.policy.expired(found.control, found.seen_at, self.clock()) is None
+
+    async def sweep(self, limit: int) -> int:
+        """Remove up to `limit` expired records; return how many were removed."""
+        if not isinstance(self.store, Sweeping):
+            return 0
+        swept = await self.store.sweep(self.clock(), limit)
+        for sid, reason in swept:
+            if reason is not None:
+                self._ended(sid, None, reason)
+        return len(swept)
+
+    async def _sweep_step(self, now: float) -> None:
+        self._next_sweep = now + SWEEP_EVERY
+        if await self.sweep(SWEEP_STEP) >= SWEEP_STEP:
+            self._next_sweep = now
+
+    def watch(self, sid: str, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back when this process ends the session; return what stops watching."""
+        self._watchers.setdefault(sid, set()).add(callback)
+
+        def unwatch() -> None:
+            callbacks = self._watchers.get(sid)
+            if callbacks is not None:
+                callbacks.discard(callback)
+                if not callbacks:
+                    self._watchers.pop(sid, None)
+
+        return unwatch
+
+    # -- small decisions -----------------------------------------------------------------------------------------------
+
+    def client(self, facts: Facts) -> Client:
+        """Return who is really asking."""
+        return self.proxies.client(facts) if self.proxies else Client(facts.peer, facts.scheme, facts.host)
+
+    def tell_cross_site(self, facts: Facts) -> None:
+        """Tell the sinks that the guard refused a request."""
+        self._tell(events.CrossSiteRefused(at=self.clock(), source=self._source(facts), method=facts.method))
+
+    def _is_secure(self, facts: Facts) -> bool:
+        if facts.scheme == "https":
+            return True
+        client = self.client(facts)
+        return client.scheme == "https" or is_loopback_host(client.host) or client.host in self._development_hosts
+
+    def _may_set_cookie(self, facts: Facts) -> bool:
+        if self._is_secure(facts):
+            return True
+        host = self.client(facts).host[:128]
+        if host not in self._warned_hosts and len(self._warned_hosts) < 64:
+            self._warned_hosts.add(host)
+            self._tell(events.InsecureChannel(at=self.clock(), host=host))
+        return False
+
+    def _context(self, facts: Facts) -> Context:
+        address = self.client(facts).address if self.proxies else facts.peer
+        agent, hint = facts.header("user-agent") or "", facts.header("sec-ch-ua-platform") or ""
+        return self._observed(address, agent[:256], hint[:32])
+
+    def _observe(self, address: str, agent: str, hint: str) -> Context:
+        browser, platform = binding.family(agent, hint)
+        return Context(self._pseudonyms.of(address), browser, platform)
+
+    def _place(self, facts: Facts) -> str:
+        return self._places(self.client(facts).address) if self._places is not None else ""
+
+    def _source(self, facts: Facts) -> str:
+        return self._pseudonyms.of(self.client(facts).address if self.proxies else facts.peer).hex()
+
+    def _successor(self, token: Token, generation: int) -> str:
+        return self.cookie.set(self._mint.mint(token.seed, generation, new_branch(self._entropy)))
+
+    def _tombstone(self, reason: EndReason, user: str | None) -> Tombstone:
+        now = self.clock()
+        return Tombstone(reason, now, now + self.policy.tombstone, user)
+
+    def _change(self, record: Record, opened: Opened, *, now: float | None = None, **parts: Any) -> Change:
+        at = record.seen_at if opened.facts.passive else (opened.loaded_at if now is None else now)
+        control: Control = parts.get("control") or record.control
+        return Change(seen_at=at, expires_at=self.policy.deadline(control, at), revision=record.revision, **parts)
+
+    def _discarded(self, session: Session, sid: str, tombstone: Tombstone | None, now: float) -> None:
+        session.ended = tombstone.reason if tombstone else None
+        user = tombstone.user if tombstone else None
+        reason = str(tombstone.reason) if tombstone else "gone"
+        self._tell(events.WriteDiscarded(at=now, session=sid, user=user, reason=reason))
+
+    # -- telling -------------------------------------------------------------------------------------------------------
+
+    def _told_ended(self, ending: Ending, reason: EndReason) -> None:
+        for sid, user in ending.ended:
+            self._ended(sid, user, reason, confirmed=ending.confirmed)
+
+    def _ended(self, sid: str, user: str | None, reason: EndReason, *, confirmed: bool = True) -> None:
+        self._tell(events.SessionEnded(at=self.clock(), session=sid, user=user, reason=reason, confirmed=confirmed))
+        self._notify(sid)
+
+    def _notify(self, sid: str) -> None:
+        for callback in tuple(self._watchers.get(sid, ())):
+            callback()
+
+    def _tell_changed(
+        self, now: float, sid: str, control: Control, facts: Facts, changes: tuple[str, ...], action: str
+    ) -> None:
+        source = self._source(facts)
+        self._tell(
+            events.ContextChanged(at=now, session=sid, user=control.user, source=source, changed=changes, action=action)
+        )
+
+    def _tell(self, event: events.Event) -> None:
+        for sink in self.sinks:
+            sink(event)
+
+
+def _bytes(raw: msgspec.Raw | bytes | None) -> bytes | None:
+    return None if raw is None else bytes(raw)

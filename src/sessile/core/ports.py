@@ -1,0 +1,178 @@
+"""What a store must do: the ports that the engine awaits.
+
+Five verbs make a store; what else it can do is a further interface, never a method that raises "unsupported".
+
+Not an error: a session that is missing, expired, ended or undecodable. Those are answers (`None`, `Tombstone`,
+`Unreadable`). An error (`StoreError`) means that the store itself failed, and the request fails closed (R45).
+
+Every verb is `async def`. A store that was opened for the blocking door never suspends: it blocks, or it answers.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from .record import Change, EndReason, Record, Tombstone, Unreadable
+
+Loaded = Record | Tombstone | Unreadable | None
+
+
+class Replaces(NamedTuple):
+    """Name the session that a new one takes the place of; both steps are one.
+
+    `required`: the old one must be alive, else nothing is created (a renewal). Not required: it is ended if alive (a
+    sign-in). If it is alive and its revision or version is not the one given, nothing is created and `Stale` says so: somebody
+    wrote to it meanwhile, and what they wrote must come along.
+    """
+
+    session_id: str
+    tombstone: Tombstone
+    required: bool
+    revision: int
+    version: int
+
+
+class Created(NamedTuple):
+    """Say that the session was inserted, and which ones a bounded store evicted to make room."""
+
+    evicted: tuple[str, ...] = ()
+
+
+class Taken(NamedTuple):
+    """Say that the id exists already, alive or as a tombstone; nothing was written (R4)."""
+
+
+class AtLimit(NamedTuple):
+    """Say that the user has as many sessions as `limit` allows; nothing was written. `sessions`: id, created at, oldest first."""
+
+    sessions: tuple[tuple[str, float], ...]
+
+
+class Stale(NamedTuple):
+    """Say that the record changed since it was read; nothing was written. `record` is the present one."""
+
+    record: Record
+
+
+class Clash(NamedTuple):
+    """Say which keys no longer hold what the change expected; nothing was written."""
+
+    keys: tuple[str, ...]
+    record: Record
+
+
+class Gone(NamedTuple):
+    """Say that the session is not alive; nothing was written. `tombstone` says why, if that is still known."""
+
+    tombstone: Tombstone | None = None
+
+
+class Ending(NamedTuple):
+    """Say which sessions were alive and are ended now (id, user), and whether the store confirmed it for good (R51)."""
+
+    ended: tuple[tuple[str, str | None], ...]
+    confirmed: bool = True
+
+
+class Stats(NamedTuple):
+    """Count what a store holds: live sessions, those of a user, distinct users, tombstones."""
+
+    live: int
+    signed_in: int
+    users: int
+    tombstones: int
+
+
+class Page(NamedTuple):
+    """Hold a part of a listing and the cursor that continues it (None: the end)."""
+
+    sessions: tuple[tuple[str, Record], ...]
+    cursor: str | None
+
+
+class Store(Protocol):
+    """Keep sessions: the five verbs that every store has."""
+
+    async def load(self, session_id: str) -> Loaded:
+        """Return the record in one round trip. A record of an ended epoch answers as a tombstone (`EVERYTHING`).
+
+        Raises:
+            StoreError: the store failed.
+        """
+        ...
+
+    async def create(
+        self, session_id: str, record: Record, *, replaces: Replaces | None = None, limit: int | None = None
+    ) -> Created | Taken | AtLimit | Stale | Gone:
+        """Insert a session under a new id, enter it in its user's index and end the one it replaces, all or nothing.
+
+        `limit` is how many live sessions `record.control.user` may have, this one included and the replaced one not.
+        """
+        ...
+
+    async def save(self, session_id: str, change: Change, base: Record) -> Record | Stale | Clash | Gone:
+        """Change a session that is alive, atomically; never bring one back (R42).
+
+        `base` is the record as it was read: a hint for optimistic stores. The stored record after the change is returned.
+        A change that carries `control` and another `revision` than the stored one answers `Stale`.
+        """
+        ...
+
+    async def touch(self, session_id: str, seen_at: float, expires_at: float) -> None:
+        """Move the times of a live session forward; write nothing else (R44). Silent if it is gone."""
+        ...
+
+    async def end(self, session_id: str, tombstone: Tombstone) -> Ending:
+        """Put the tombstone in the record's place. Idempotent: a second end changes nothing, the first reason stays."""
+        ...
+
+    async def close(self) -> None:
+        """Release what the store holds open. It may be called twice."""
+        ...
+
+
+@runtime_checkable
+class UserIndex(Protocol):
+    """Find and end the sessions of a user; atomic with create, save and end (R49)."""
+
+    async def of_user(self, user: str) -> tuple[tuple[str, Record], ...]:
+        """Return the user's sessions that are alive in the store, oldest first."""
+        ...
+
+    async def end_user(self, user: str, tombstone: Tombstone, keep: frozenset[str] = frozenset()) -> Ending:
+        """End all of the user's sessions but those in `keep`; proportional to their number."""
+        ...
+
+
+@runtime_checkable
+class Epochs(Protocol):
+    """End everything at once."""
+
+    async def end_everything(self, at: float) -> None:
+        """End every session that exists now in O(1), by starting a new epoch (R64)."""
+        ...
+
+
+@runtime_checkable
+class Sweeping(Protocol):
+    """Remove what has expired."""
+
+    async def sweep(self, now: float, limit: int) -> tuple[tuple[str, EndReason | None], ...]:
+        """Remove up to `limit` records and tombstones past `expires_at` or of an ended epoch, from the index too (R50).
+
+        Returns each removed id with None for a tombstone, or the reason for a record: IDLE (past its deadline) or EVERYTHING.
+        """
+        ...
+
+
+@runtime_checkable
+class Census(Protocol):
+    """Count and list sessions for operators."""
+
+    async def stats(self, now: float) -> Stats:
+        """Count what is held."""
+        ...
+
+    async def scan(self, cursor: str | None, limit: int) -> Page:
+        """Return live sessions page by page, each exactly once while nothing changes."""
+        ...

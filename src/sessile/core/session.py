@@ -1,0 +1,489 @@
+"""The session as the application sees it: a mapping that does no I/O, and the intents that commit carries out.
+
+    kind            who                            what it grants
+    anonymous       nobody                         its own data
+    pending         a user, not completely proved  nothing but finishing the sign-in (R88)
+    authenticated   a user                         what `require` lets through
+
+Values stay encoded until they are asked for. Only what was decoded can have changed, and is compared at commit, key by
+key, so nested changes count without any `modified = True`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import Any, Final, Literal, overload
+
+import msgspec
+from msgspec.structs import replace
+
+from ..errors import SessionClosed, SessionTooLarge, StepUpRequired
+from . import values
+from .factors import Factor, aal
+from .policy import Policy
+from .record import SCHEMA, Context, Control, EndReason, Record
+
+Kind = Literal["anonymous", "pending", "authenticated"]
+Keep = Literal["all", "none"] | frozenset[str] | set[str] | tuple[str, ...] | list[str]
+Intent = Literal["sign-in", "factor", "rotate"]
+
+_NO_DATA: Final[Mapping[str, msgspec.Raw | bytes]] = {}
+_NO_KEYS: Final[frozenset[str]] = frozenset()
+_MISSING: Final = object()
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """Hold what every session of one engine shares: the policy, the clock, and the keys by which applications sign in."""
+
+    policy: Policy
+    clock: Callable[[], float]
+    user_keys: frozenset[str] = _NO_KEYS
+
+
+class Session(MutableMapping[str, Any]):
+    """Be one request's view of its session.
+
+    Use it as a dict. `login`, `add_factor`, `rotate` and `logout` record intent; the commit before the response carries it
+    out, and if that fails, the response is an error instead. After the commit every change raises `SessionClosed`.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_control",
+        "_dropped",
+        "_live",
+        "_raw",
+        "_rules",
+        "accessed",
+        "base",
+        "closed",
+        "context",
+        "damaged",
+        "ended",
+        "everywhere",
+        "factor",
+        "id",
+        "intent",
+        "kept",
+        "opened",
+        "raise_on_conflict",
+        "signed_out",
+    )
+
+    def __init__(self, rules: Rules, base: Record | None = None, session_id: str | None = None) -> None:
+        self._rules = rules
+        self.base = base
+        self.id = session_id
+        self._raw: Mapping[str, msgspec.Raw | bytes]
+        if base is None:
+            self._control: Control | None = None
+            self._raw = _NO_DATA
+        else:
+            self._control = base.control
+            self._raw = base.data
+        self._live: dict[str, Any] = {}
+        self._dropped: frozenset[str] = _NO_KEYS
+        self.accessed = False
+        self.closed = False
+        self.intent: Intent | None = None
+        self.factor: Factor | None = None
+        self.signed_out = False
+        self.everywhere = False
+        self.ended: EndReason | None = None
+        self.kept: frozenset[str] | None = None
+        self.damaged = False
+        self.raise_on_conflict = False
+        self.context: Context | None = None
+        self.opened: Any = None
+
+    # -- the mapping ---------------------------------------------------------------------------------------------------
+
+    def __getitem__(self, key: str) -> Any:
+        self.accessed = True
+        value = self._live.get(key, _MISSING)
+        if value is _MISSING:
+            value = self._decoded(key)
+            if value is _MISSING:
+                raise KeyError(key)
+        return value
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._change()
+        if type(key) is not str:
+            if not isinstance(key, str):
+                raise TypeError(f"a session's keys are text, not {type(key).__name__}")
+            key = str.__str__(key)
+        if key in self._rules.user_keys:
+            self._declare(key, value)
+        self._live[key] = value
+        if key in self._dropped:
+            self._dropped = self._dropped - {key}
+
+    def __delitem__(self, key: str) -> None:
+        self._change()
+        if key not in self:
+            raise KeyError(key)
+        self._live.pop(key, None)
+        if key in self._raw:
+            self._dropped = self._dropped | {key}
+        control = self._control
+        if control is not None and control.user_key == key:
+            self._undeclare()
+
+    def __iter__(self) -> Iterator[str]:
+        self.accessed = True
+        raw = self._raw
+        yield from [key for key in raw if key not in self._dropped]
+        yield from [key for key in self._live if key not in raw]
+
+    def __len__(self) -> int:
+        self.accessed = True
+        return len(self._raw) - len(self._dropped) + sum(key not in self._raw for key in self._live)
+
+    def __contains__(self, key: object) -> bool:
+        self.accessed = True
+        return key in self._live or (key in self._raw and key not in self._dropped)
+
+    def _decoded(self, key: str) -> Any:
+        raw = self._raw.get(key)
+        if raw is None or key in self._dropped:
+            return _MISSING
+        try:
+            value = self._live[key] = values.decode(raw)
+        except ValueError:
+            # Not what we wrote: refused by the one decoder, reported at commit, absent to the application (R46).
+            self.damaged = True
+            return _MISSING
+        return value
+
+    def __repr__(self) -> str:
+        name = self.id[:8] if self.id else "not stored"
+        return f"<{type(self).__name__} {name} {self._kind()} keys={sorted(self)}>"
+
+    @overload
+    def get(self, key: str, /) -> Any | None: ...
+    @overload
+    def get(self, key: str, /, default: Any) -> Any: ...
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of `key`, or `default`."""
+        self.accessed = True
+        value = self._live.get(key, _MISSING)
+        if value is _MISSING:
+            value = self._decoded(key)
+        return default if value is _MISSING else value
+
+    def copy(self) -> dict[str, Any]:
+        """Return the data as a plain dict."""
+        return dict(self)
+
+    def clear(self) -> None:
+        """Remove all data. In a session with a user this is a sign-out, as in every framework."""
+        self.logout()
+
+    # -- who -----------------------------------------------------------------------------------------------------------
+
+    def _kind(self) -> Kind:
+        control = self._control
+        if control is None or control.user is None:
+            return "anonymous"
+        return "pending" if control.pending or control.challenged else "authenticated"
+
+    @property
+    def kind(self) -> Kind:
+        """Tell what the session is: anonymous, pending or authenticated."""
+        self.accessed = True
+        return self._kind()
+
+    @property
+    def user_id(self) -> str | None:
+        """Return the user who is signed in, completely; None while a factor is due (invariant 5)."""
+        self.accessed = True
+        control = self._control
+        if control is None or control.user is None or control.pending or control.challenged:
+            return None
+        return control.user
+
+    @property
+    def pending_user_id(self) -> str | None:
+        """Return the user whose sign-in waits for another factor, for the pages that finish it and no others."""
+        self.accessed = True
+        control = self._control
+        return control.user if control is not None and (control.pending or control.challenged) else None
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Tell whether somebody is signed in completely."""
+        return self.user_id is not None
+
+    @property
+    def is_new(self) -> bool:
+        """Tell whether nothing is stored for this visitor yet."""
+        return self.base is None
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """Return what was proved, with times."""
+        self.accessed = True
+        return () if self._control is None else self._control.factors
+
+    @property
+    def aal(self) -> int:
+        """Return the assurance level of the session: 0 unless it is authenticated (R89)."""
+        return aal(factor.name for factor in self.factors) if self.kind == "authenticated" else 0
+
+    @property
+    def created_at(self) -> float | None:
+        """Return when the session began (seconds since 1970)."""
+        self.accessed = True
+        return None if self._control is None else self._control.created_at
+
+    @property
+    def last_seen(self) -> float | None:
+        """Return when the session was last used, as stored (seconds since 1970; up to `policy.touch` old)."""
+        self.accessed = True
+        return None if self.base is None else self.base.seen_at
+
+    @property
+    def expires_at(self) -> float | None:
+        """Return when the session ends if nobody uses it again (seconds since 1970, without the idle tolerance)."""
+        self.accessed = True
+        control, policy = self._control, self._rules.policy
+        if control is None:
+            return None
+        return min(self._rules.clock() + policy.idle, control.authenticated_at + policy.absolute)
+
+    @property
+    def now(self) -> float:
+        """Return the time by the sessions' own clock (seconds since 1970)."""
+        return self._rules.clock()
+
+    @property
+    def idle_deadline(self) -> float:
+        """Return when the stored session ends if nobody uses it again, counted from its last use (seconds since 1970)."""
+        seen_at = self._rules.clock() if self.base is None else self.base.seen_at
+        return seen_at + self._rules.policy.idle
+
+    @property
+    def control(self) -> Control | None:
+        """Return Sessile's half of the record, intents included."""
+        return self._control
+
+    # -- intents -------------------------------------------------------------------------------------------------------
+
+    def login(self, user_id: str | int | object, *, factor: str = "password", keep: Keep | None = None, pending: bool = False) -> None:
+        """Sign a user in: new token, new id, the old ones dead (R25).
+
+        `keep` says what comes along from an anonymous session: "all", "none" or the named keys (default: the policy's);
+        another user's data never does (R26). `pending=True` says that another factor is due: until `add_factor`, the session
+        grants nothing (R88).
+
+        Raises:
+            ValueError: the user id is empty.
+            SessionClosed: the response has begun.
+        """
+        self._change()
+        user = str(user_id)
+        if user_id is None or not user:
+            raise ValueError("a user id is needed to sign in")
+        now = self._rules.clock()
+        control = self._control
+        if control is not None and control.user is not None and control.user != user:
+            self._forget(_NO_KEYS)
+        elif control is None or control.user is None:
+            self._carry_over(self._rules.policy.keep if keep is None else keep)
+        self.factor = Factor(factor, now)
+        self._control = Control(
+            schema=SCHEMA,
+            created_at=now,
+            authenticated_at=now,
+            rotated_at=now,
+            user=user,
+            factors=(self.factor,),
+            pending=pending,
+        )
+        self.intent = "sign-in"
+
+    def add_factor(self, factor: str, *, complete: bool = True) -> None:
+        """Record that the session's user proved a further factor: new token, absolute timeout reset (R35, R88).
+
+        `complete=False` leaves a pending session pending.
+
+        Raises:
+            StepUpRequired: nobody has begun to sign in.
+            SessionClosed: the response has begun.
+        """
+        self._change()
+        control = self._control
+        if control is None or control.user is None:
+            raise StepUpRequired("login", factor=factor)
+        self.factor = Factor(factor, self._rules.clock())
+        self._control = with_factor(control, self.factor, complete=complete)
+        if self.intent != "sign-in":
+            self.intent = "factor"
+
+    def rotate(self) -> None:
+        """Give the session a new token and id, as after any change of privilege (R25); nothing to do while none is stored."""
+        self._change()
+        if self.base is not None and self.intent is None and not self.signed_out:
+            self.intent = "rotate"
+
+    def logout(self, *, everywhere: bool = False) -> None:
+        """End the session: its data is gone, its token dead for every copy (R61). Idempotent (R67).
+
+        `everywhere=True` ends all sessions of its user. What is written afterwards, in the same request, begins a new
+        anonymous session.
+        """
+        self._change()
+        self.everywhere = self.everywhere or everywhere
+        self.signed_out = True
+        self.intent = None
+        self.factor = None
+        self._control = None
+        self._forget(_NO_KEYS)
+
+    def require(self, *, factor: str | None = None, max_age: float | None = None, aal: int | None = None) -> str:
+        """Return the user id if the session proves enough; the guard of every route that needs a user (R90).
+
+        `factor` must have been proved; `max_age` (seconds) bounds how long ago that was, or, without `factor`, how long ago
+        any factor was; `aal` is the least assurance level.
+
+        Raises:
+            StepUpRequired: it proves less; its `reason` says what is missing.
+        """
+        self.accessed = True
+        control = self._control
+        if control is None or control.user is None:
+            raise StepUpRequired("login", factor=factor, max_age=max_age, aal=aal)
+        if control.pending:
+            raise StepUpRequired("pending", factor=factor, max_age=max_age, aal=aal)
+        if control.challenged:
+            raise StepUpRequired("challenged", factor=factor, max_age=max_age, aal=aal)
+        proved = [one for one in control.factors if factor is None or one.name == factor]
+        if factor is not None and not proved:
+            raise StepUpRequired("factor", factor=factor, max_age=max_age, aal=aal)
+        # Written so that a NaN age never passes.
+        if max_age is not None and not any(self._rules.clock() - one.at <= max_age for one in proved):
+            raise StepUpRequired("age", factor=factor, max_age=max_age, aal=aal)
+        if aal is not None and self.aal < aal:
+            raise StepUpRequired("aal", factor=factor, max_age=max_age, aal=aal)
+        return control.user
+
+    # -- an application that signs in through a key --------------------------------------------------------------------
+
+    def _declare(self, key: str, value: Any) -> None:
+        control = self._control
+        if value is None or value == "":
+            if control is not None and control.user_key == key:
+                self._undeclare()
+            return
+        if isinstance(value, bool) or not (isinstance(value, (str, int)) or type(value).__name__ == "UUID"):
+            return
+        if control is not None and control.user == str(value):
+            return
+        self.login(value, factor="application")
+        if self._control is not None:
+            self._control = replace(self._control, user_key=key)
+
+    def _undeclare(self) -> None:
+        """Sign out, and keep what this very request wrote: the farewell message, not the user's data (R26)."""
+        written = {key: value for key, value in self._live.items() if self._is_changed(key, value)}
+        self.logout()
+        self._live = written
+
+    # -- what commit asks for ------------------------------------------------------------------------------------------
+
+    def _change(self) -> None:
+        if self.closed:
+            raise SessionClosed
+        self.accessed = True
+
+    def _forget(self, keep: frozenset[str]) -> None:
+        """Leave everything but `keep` behind, in view and in what a renewal carries over."""
+        self.kept = keep if self.kept is None else self.kept & keep
+        self._live = {key: value for key, value in self._live.items() if key in keep}
+        self._raw = self._carried(self._raw)
+        self._dropped = _NO_KEYS
+
+    def _carried(self, data: Mapping[str, msgspec.Raw | bytes]) -> Mapping[str, msgspec.Raw | bytes]:
+        return data if self.kept is None else {key: value for key, value in data.items() if key in self.kept}
+
+    def rebase(self, base: Record) -> None:
+        """Put this request's changes, and only those, on top of the record as others have changed it meanwhile."""
+        put, drop = self.changes()
+        self.base = base
+        self._raw = self._carried(base.data)
+        self._live = {key: value for key, value in self._live.items() if key in put}
+        self._dropped = drop & self._raw.keys()
+        if self.intent == "factor" and self.factor is not None and self._control is not None:
+            self._control = with_factor(base.control, self.factor, complete=not self._control.pending)
+        elif self.intent == "rotate":
+            self._control = base.control
+
+    def whole(self) -> dict[str, msgspec.Raw | bytes]:
+        """Return all data as a new record holds it, encoded.
+
+        Raises:
+            DataError: a value cannot be stored; it names the key.
+        """
+        put, drop = self.changes()
+        data = {key: value for key, value in self._raw.items() if key not in drop}
+        data.update(put)
+        return data
+
+    def _carry_over(self, keep: Keep) -> None:
+        if keep == "all":
+            return
+        self._forget(_NO_KEYS if isinstance(keep, str) else frozenset(keep))
+
+    def _is_changed(self, key: str, value: Any) -> bool:
+        raw = self._raw.get(key)
+        return raw is None or values.encode(key, value) != bytes(raw)
+
+    @property
+    def is_untouched(self) -> bool:
+        """Tell, without encoding anything, that nothing can have changed."""
+        return not self._live and not self._dropped and self.intent is None and not self.signed_out
+
+    def changes(self) -> tuple[dict[str, bytes], frozenset[str]]:
+        """Return what this request changed: key to new encoded value, and the removed keys.
+
+        Raises:
+            DataError: a value cannot be stored, or all together are too large; it names the key.
+        """
+        put: dict[str, bytes] = {}
+        raw = self._raw
+        for key, value in self._live.items():
+            encoded = values.encode(key, value)
+            before = raw.get(key)
+            if before is None or encoded != bytes(before):
+                put[key] = encoded
+        drop = self._dropped - put.keys()
+        if put:
+            size = sum(len(key) + len(value) for key, value in put.items())
+            size += sum(len(key) + len(bytes(value)) for key, value in raw.items() if key not in put and key not in drop)
+            limit = self._rules.policy.max_bytes
+            if size > limit:
+                raise SessionTooLarge(max(put, key=lambda key: len(put[key])), size, limit)
+        return put, drop
+
+    def close(self, session_id: str | None) -> None:
+        """Freeze the session after its commit, under the id that it is stored by now."""
+        self.closed = True
+        self.id = session_id
+
+
+def with_factor(control: Control, factor: Factor, *, complete: bool) -> Control:
+    """Return the state after a further factor was proved; proving it again renews its time."""
+    others = tuple(one for one in control.factors if one.name != factor.name)
+    return replace(
+        control,
+        authenticated_at=factor.at,
+        factors=(*others, factor),
+        pending=control.pending and not complete,
+        challenged=False,
+    )
+
+
+def anonymous(now: float) -> Control:
+    """Return the state of a new session that belongs to nobody."""
+    return Control(schema=SCHEMA, created_at=now, authenticated_at=now, rotated_at=now)

@@ -1,0 +1,239 @@
+"""The two doors: `AsyncSessions` for event loops, `Sessions` for everything that blocks. Same methods, one line each."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+from ..errors import ConfigurationError, Unsupported
+from ..monitor import LogSink
+from ..stores import open_store
+from .answers import Answer
+from .bridge import drive
+from .cookies import CookieRules
+from .crosssite import CrossSiteGuard
+from .engine import Engine
+from .events import Sink
+from .info import SessionInfo, describe
+from .keyfile import ring_for
+from .keys import KeyRing
+from .network import Proxies
+from .policy import Policy, PolicyReport
+from .ports import Census, Page, Stats, Store
+from .record import EndReason
+from .requests import Facts
+from .session import Rules, Session
+
+USER_KEYS = frozenset({"user_id", "_user_id"})
+
+
+class Options(TypedDict, total=False):
+    """List what both doors take beside the store.
+
+    `policy` limits and binding; `keys` a ring (or its text; default: SESSILE_KEYS); `production` refuses development keys;
+    `cookie`, `proxies`, `guard` as in their classes; `sinks` take events (default: the log); `user_keys` the data keys by which
+    the application itself signs in; `places` names a place for an address; `clear_site_data` what a sign-out clears;
+    `development_hosts` more host names that count as loopback, outside production; `clock` and `entropy` for tests.
+    """
+
+    policy: Policy
+    keys: KeyRing | str
+    production: bool
+    cookie: CookieRules
+    proxies: Proxies
+    guard: CrossSiteGuard
+    sinks: Iterable[Sink]
+    user_keys: Iterable[str]
+    places: Callable[[str], str]
+    clear_site_data: tuple[str, ...]
+    development_hosts: Iterable[str]
+    clock: Callable[[], float]
+    entropy: Callable[[int], bytes]
+
+
+def _assemble(store: str | Store, options: Options, *, blocking: bool) -> tuple[Engine, CrossSiteGuard]:
+    unknown = options.keys() - Options.__annotations__.keys()
+    if unknown:
+        raise ConfigurationError(f"unknown option {sorted(unknown)[0]!r}; there are {', '.join(sorted(Options.__annotations__))}")
+    production = options.get("production", os.environ.get("SESSILE_PRODUCTION", "") not in ("", "0"))
+    opened = open_store(store, blocking=blocking) if isinstance(store, str) else store
+    policy = options.get("policy") or Policy()
+    clock = options.get("clock", time.time)
+    key_file: Path | None = getattr(opened, "key_file", None)
+    embedded: bool = getattr(opened, "embedded", False)
+    ring = ring_for(options.get("keys"), production=production, key_file=key_file, embedded=embedded)
+    engine = Engine(
+        store=opened,
+        ring=ring,
+        policy=policy,
+        cookie=options.get("cookie") or CookieRules(),
+        proxies=options.get("proxies") or Proxies(),
+        rules=Rules(policy, clock, frozenset(options.get("user_keys", USER_KEYS))),
+        sinks=tuple(options.get("sinks", (LogSink(),))),
+        places=options.get("places"),
+        clear_site_data=options.get("clear_site_data", ("cache", "cookies", "storage")),
+        development_hosts=frozenset(() if production else options.get("development_hosts", ("testserver",))),
+        clock=clock,
+        entropy=options.get("entropy", os.urandom),
+    )
+    return engine, options.get("guard") or CrossSiteGuard()
+
+
+class AsyncSessions:
+    """Open, commit, find and end sessions from an event loop.
+
+    `store` is a URL (`memory://`, `sqlite:///sessions.db`) or a store object; see `Options` for the rest.
+
+    Raises:
+        ConfigurationError: the settings are wrong.
+    """
+
+    def __init__(self, store: str | Store = "memory://", **options: Unpack[Options]) -> None:
+        self.engine, self.guard = _assemble(store, options, blocking=False)
+
+    def open(self, facts: Facts) -> Awaitable[Session]:
+        """Open the session of a request; for people who write their own adapter."""
+        return self.engine.load(facts)
+
+    def commit(self, session: Session) -> Awaitable[Answer]:
+        """Carry out what the request intended; call it before the first byte of the response."""
+        return self.engine.commit(session)
+
+    async def of_user(self, user: str | int, *, current: Session | None = None) -> list[SessionInfo]:
+        """List a user's live sessions, last used first; `current` marks the one that asks."""
+        return await _of_user(self.engine, str(user), current)
+
+    async def describe(self, session: Session) -> SessionInfo | None:
+        """Describe one request's session, None if it is not stored."""
+        return _describe(self.engine, session)
+
+    async def end(self, session_id: str, *, user: str | int | None = None, reason: EndReason = EndReason.ADMIN) -> bool:
+        """End one session; with `user`, only if it is theirs. Tell whether it was alive."""
+        return bool((await self.engine.end(session_id, reason, None if user is None else str(user))).ended)
+
+    async def end_all(self, user: str | int, *, keep: Session | str | None = None, reason: EndReason = EndReason.USER) -> int:
+        """End all of a user's sessions but `keep`; return how many."""
+        return len((await self.engine.end_user(str(user), reason, _kept(keep))).ended)
+
+    async def end_everything(self) -> None:
+        """End every session that exists now, in one step (R64)."""
+        await self.engine.end_everything()
+
+    async def sweep(self, limit: int = 1000) -> int:
+        """Remove up to `limit` expired records; it also happens by itself. Return how many."""
+        return await self.engine.sweep(limit)
+
+    async def stats(self) -> Stats:
+        """Count live sessions, signed-in ones, users and tombstones."""
+        return await _census(self.engine).stats(self.engine.clock())
+
+    async def scan(self, cursor: str | None = None, *, limit: int = 100) -> Page:
+        """List live sessions page by page, for operators."""
+        return await _census(self.engine).scan(cursor, limit)
+
+    def report(self) -> PolicyReport:
+        """Return the policy in words (R41)."""
+        return self.engine.policy.report()
+
+    async def close(self) -> None:
+        """Release the store."""
+        await self.engine.store.close()
+
+
+class Sessions:
+    """Open, commit, find and end sessions from code that blocks.
+
+    `store` is a URL (`memory://`, `sqlite:///sessions.db`) or a store object; see `Options` for the rest.
+
+    Raises:
+        ConfigurationError: the settings are wrong.
+    """
+
+    def __init__(self, store: str | Store = "memory://", **options: Unpack[Options]) -> None:
+        self.engine, self.guard = _assemble(store, options, blocking=True)
+
+    def open(self, facts: Facts) -> Session:
+        """Open the session of a request; for people who write their own adapter."""
+        return drive(self.engine.load(facts))
+
+    def commit(self, session: Session) -> Answer:
+        """Carry out what the request intended; call it before the first byte of the response."""
+        return drive(self.engine.commit(session))
+
+    def of_user(self, user: str | int, *, current: Session | None = None) -> list[SessionInfo]:
+        """List a user's live sessions, last used first; `current` marks the one that asks."""
+        return drive(_of_user(self.engine, str(user), current))
+
+    def describe(self, session: Session) -> SessionInfo | None:
+        """Describe one request's session, None if it is not stored."""
+        return _describe(self.engine, session)
+
+    def end(self, session_id: str, *, user: str | int | None = None, reason: EndReason = EndReason.ADMIN) -> bool:
+        """End one session; with `user`, only if it is theirs. Tell whether it was alive."""
+        return bool(drive(self.engine.end(session_id, reason, None if user is None else str(user))).ended)
+
+    def end_all(self, user: str | int, *, keep: Session | str | None = None, reason: EndReason = EndReason.USER) -> int:
+        """End all of a user's sessions but `keep`; return how many."""
+        return len(drive(self.engine.end_user(str(user), reason, _kept(keep))).ended)
+
+    def end_everything(self) -> None:
+        """End every session that exists now, in one step (R64)."""
+        drive(self.engine.end_everything())
+
+    def sweep(self, limit: int = 1000) -> int:
+        """Remove up to `limit` expired records; it also happens by itself. Return how many."""
+        return drive(self.engine.sweep(limit))
+
+    def stats(self) -> Stats:
+        """Count live sessions, signed-in ones, users and tombstones."""
+        return drive(_census(self.engine).stats(self.engine.clock()))
+
+    def scan(self, cursor: str | None = None, *, limit: int = 100) -> Page:
+        """List live sessions page by page, for operators."""
+        return drive(_census(self.engine).scan(cursor, limit))
+
+    def report(self) -> PolicyReport:
+        """Return the policy in words (R41)."""
+        return self.engine.policy.report()
+
+    def close(self) -> None:
+        """Release the store."""
+        drive(self.engine.store.close())
+
+
+async def _of_user(engine: Engine, user: str, current: Session | None) -> list[SessionInfo]:
+    now, policy = engine.clock(), engine.policy
+    listed = [
+        describe(
+            sid,
+            record,
+            deadline=policy.deadline(record.control, record.seen_at),
+            current=current is not None and current.id == sid,
+        )
+        for sid, record in await engine.index.of_user(user)
+        if policy.expired(record.control, record.seen_at, now) is None
+    ]
+    return sorted(listed, key=lambda info: (not info.current, -info.seen_at))
+
+
+def _describe(engine: Engine, session: Session) -> SessionInfo | None:
+    if session.base is None or session.id is None:
+        return None
+    deadline = engine.policy.deadline(session.base.control, session.base.seen_at)
+    return describe(session.id, session.base, deadline=deadline, current=True)
+
+
+def _kept(keep: Session | str | None) -> frozenset[str]:
+    if keep is None:
+        return frozenset()
+    sid = keep.id if isinstance(keep, Session) else keep
+    return frozenset() if sid is None else frozenset({sid})
+
+
+def _census(engine: Engine) -> Census:
+    if not isinstance(engine.store, Census):
+        raise Unsupported("this store cannot list its sessions")
+    return engine.store
