@@ -124,7 +124,9 @@ class SessionTooLarge(DataError):
     code = "session-too-large"
 
     def __init__(self, key: str, size: int, limit: int) -> None:
-        super().__init__(key, f"the session would hold {size:,} bytes; the limit is {limit:,} (the largest change is here)")
+        super().__init__(
+            key, f"the session would hold {size:,} bytes; the limit is {limit:,} (the largest change is here)"
+        )
         self.size = size
         self.limit = limit
 
@@ -184,7 +186,9 @@ class StepUpRequired(SessileError):
 
     code = "step-up-required"
 
-    def __init__(self, reason: str, *, factor: str | None = None, max_age: float | None = None, aal: int | None = None) -> None:
+    def __init__(
+        self, reason: str, *, factor: str | None = None, max_age: float | None = None, aal: int | None = None
+    ) -> None:
         super().__init__(f"step-up required: {reason}")
         self.reason = reason
         self.factor = factor
@@ -204,4 +208,6 @@ class WouldBlock(SessileError):
     code = "would-block"
 
     def __init__(self) -> None:
-        super().__init__("the blocking door met work that waits for an event loop: open this store for `Sessions`, not `AsyncSessions`")
+        super().__init__(
+            "the blocking door met work that waits for an event loop: open this store for `Sessions`, not `AsyncSessions`"
+        )

@@ -31,7 +31,12 @@ Headers = list[tuple[str, str]]
 PREFIX: Final = "/.sessile"
 PASSIVE_HEADER: Final = "sessile-passive"
 Endpoint = Literal["session.js", "status", "extend", "logout"]
-_ENDPOINTS: Final[dict[str, Endpoint]] = {"session.js": "session.js", "status": "status", "extend": "extend", "logout": "logout"}
+_ENDPOINTS: Final[dict[str, Endpoint]] = {
+    "session.js": "session.js",
+    "status": "status",
+    "extend": "extend",
+    "logout": "logout",
+}
 _METHODS: Final[dict[Endpoint, tuple[str, ...]]] = {
     "session.js": ("GET", "HEAD"),
     "status": ("GET", "HEAD"),
@@ -123,7 +128,10 @@ def refusal(error: SessileError, facts: Facts, pages: Pages) -> Reply | None:
     """Return the reply that an error is answered with, None if it is the application's own mistake (a 500)."""
     match error:
         case StoreError():
-            body = {"error": "session-store-unavailable", "detail": "Sessions are not available at the moment. Try again soon."}
+            body = {
+                "error": "session-store-unavailable",
+                "detail": "Sessions are not available at the moment. Try again soon.",
+            }
             return _json(503, body, [("retry-after", "2"), ("cache-control", "no-store")])
         case StepUpRequired():
             return _step_up(error, facts, pages)
@@ -140,7 +148,9 @@ def _step_up(error: StepUpRequired, facts: Facts, pages: Pages) -> Reply:
     where = (pages.step_up_url if signed_in else pages.login_url) or pages.login_url
     if where is not None and _wants_page(facts):
         joiner = "&" if "?" in where else "?"
-        target = quote(facts.path, safe="/") if facts.method in ("GET", "HEAD") and not facts.path.startswith("//") else "/"
+        target = (
+            quote(facts.path, safe="/") if facts.method in ("GET", "HEAD") and not facts.path.startswith("//") else "/"
+        )
         location = f"{where}{joiner}next={target}&reason={error.reason}"
         return Reply(303, [("location", location), ("cache-control", "no-store"), ("content-length", "0")])
     asked = {"reason": error.reason, "factor": error.factor, "max_age": error.max_age, "aal": error.aal}
@@ -154,5 +164,9 @@ def _wants_page(facts: Facts) -> bool:
 
 def _json(status: int, body: object, headers: Headers | None = None) -> Reply:
     encoded = msgspec.json.encode(body)
-    base = [("content-type", "application/json"), ("content-length", str(len(encoded))), ("x-content-type-options", "nosniff")]
+    base = [
+        ("content-type", "application/json"),
+        ("content-length", str(len(encoded))),
+        ("x-content-type-options", "nosniff"),
+    ]
     return Reply(status, [*base, *(headers or [])], encoded)

@@ -51,7 +51,15 @@ _PLATFORMS: Final = (
     ("macintosh", "macOS"),
     ("linux", "Linux"),
 )
-_HINTED: Final = {"macos": "macOS", "chrome os": "ChromeOS", "chromium os": "ChromeOS", "windows": "Windows", "android": "Android", "linux": "Linux", "ios": "iPhone"}
+_HINTED: Final = {
+    "macos": "macOS",
+    "chrome os": "ChromeOS",
+    "chromium os": "ChromeOS",
+    "windows": "Windows",
+    "android": "Android",
+    "linux": "Linux",
+    "ios": "iPhone",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,9 @@ def changed(stored: Context, seen: Context) -> tuple[str, ...]:
 
 def remembered(stored: Context, seen: Context) -> Context:
     """Return what to remember from now on: what was seen, and what was known where nothing was seen."""
-    return Context(seen.network or stored.network, seen.agent or stored.agent, seen.platform or stored.platform, stored.place)
+    return Context(
+        seen.network or stored.network, seen.agent or stored.agent, seen.platform or stored.platform, stored.place
+    )
 
 
 def _differs(left: str, right: str) -> bool:

@@ -91,7 +91,9 @@ class CookieRules:
             CookieTooLarge: name and value exceed what browsers keep (R14).
         """
         if len(self.name) + len(value) > MAX_COOKIE_BYTES:
-            raise CookieTooLarge(f"the cookie would have {len(self.name) + len(value)} bytes; browsers keep {MAX_COOKIE_BYTES}")
+            raise CookieTooLarge(
+                f"the cookie would have {len(self.name) + len(value)} bytes; browsers keep {MAX_COOKIE_BYTES}"
+            )
         age = "" if self.max_age is None else f"; Max-Age={self.max_age}"
         return f"{self.name}={value}{self.attributes}{age}"
 

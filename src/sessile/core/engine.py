@@ -308,7 +308,11 @@ class Engine:
             due = due and rotation.is_due(record.control, now=now, interval=limits.rotation, grace=limits.grace)
             control = rotation.rotated(record.control, now=now) if due else None
             if not put and not drop and control is None:
-                cookie = await self._hand_sibling(sid, token, opened) if standing is Standing.SUCCEEDED and may_hand else None
+                cookie = (
+                    await self._hand_sibling(sid, token, opened)
+                    if standing is Standing.SUCCEEDED and may_hand
+                    else None
+                )
                 if not opened.facts.passive and now - record.seen_at >= limits.touch:
                     await self.store.touch(sid, now, limits.deadline(record.control, now))
                 break

@@ -31,7 +31,15 @@ _KINDS: Final[dict[str, frozenset[str]]] = {
     "security-key": frozenset({"have", "are"}),
 }
 _HARDWARE: Final = frozenset({"security-key"})
-_AMR: Final = {"password": "pwd", "totp": "otp", "recovery": "otp", "email": "otp", "sms": "sms", "passkey": "swk", "security-key": "hwk"}
+_AMR: Final = {
+    "password": "pwd",
+    "totp": "otp",
+    "recovery": "otp",
+    "email": "otp",
+    "sms": "sms",
+    "passkey": "swk",
+    "security-key": "hwk",
+}
 
 
 class Factor(msgspec.Struct, frozen=True, array_like=True):

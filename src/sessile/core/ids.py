@@ -35,7 +35,6 @@ _TO_URLSAFE: Final = bytes.maketrans(b"+/", b"-_")
 _CANONICAL_LAST: Final = frozenset("AEIMQUYcgkosw048")
 
 
-
 class Token(NamedTuple):
     """Hold the parts of an authentic session token. Its repr shows none of them."""
 

@@ -1,9 +1,9 @@
 """Where token keys come from: the argument, the environment, or, in development only, a file made at first start.
 
-    given as        production or shared store     development on an embedded store
-    argument        used                           used
-    SESSILE_KEYS    used                           used
-    nothing         KeyMissing at start            <database>.key, mode 0600, made if absent; memory: a key for this process
+given as        production or shared store     development on an embedded store
+argument        used                           used
+SESSILE_KEYS    used                           used
+nothing         KeyMissing at start            <database>.key, mode 0600, made if absent; memory: a key for this process
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ ENVIRONMENT: Final = "SESSILE_KEYS"
 
 
 def ring_for(
-    keys: KeyRing | str | None, *, production: bool, key_file: Path | None, embedded: bool, environ: Mapping[str, str] = os.environ
+    keys: KeyRing | str | None,
+    *,
+    production: bool,
+    key_file: Path | None,
+    embedded: bool,
+    environ: Mapping[str, str] = os.environ,
 ) -> KeyRing:
     """Return the ring to use; `key_file` is where a development key may live, None for one that dies with the process.
 
@@ -36,7 +41,9 @@ def ring_for(
         return KeyRing.parse(written)
     if production or not embedded:
         where = "with production=True" if production else "with a store that other machines share"
-        raise KeyMissing(f"{where} a token key must be given: run `sessile keygen`, then set {ENVIRONMENT} or pass keys=…")
+        raise KeyMissing(
+            f"{where} a token key must be given: run `sessile keygen`, then set {ENVIRONMENT} or pass keys=…"
+        )
     return KeyRing.parse(generate()) if key_file is None else _development_ring(key_file)
 
 
@@ -56,10 +63,14 @@ def _read(path: Path) -> KeyRing:
     try:
         mode = path.stat().st_mode
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise ConfigurationError(f"the key file {path.name!r} can be read by others: chmod 600 it, and make a new key")
+            raise ConfigurationError(
+                f"the key file {path.name!r} can be read by others: chmod 600 it, and make a new key"
+            )
         text = path.read_text()
     except OSError as error:
         raise ConfigurationError(f"the key file {path.name!r} cannot be read: {error.strerror}") from error
     if not text.strip():
-        raise ConfigurationError(f"the key file {path.name!r} is empty: delete it, or put a key from `sessile keygen` into it")
+        raise ConfigurationError(
+            f"the key file {path.name!r} is empty: delete it, or put a key from `sessile keygen` into it"
+        )
     return KeyRing.parse(text)

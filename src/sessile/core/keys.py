@@ -59,7 +59,9 @@ class KeyRing:
         for position, part in enumerate(parts, 1):
             match = _KEY.fullmatch(part)
             if match is None:
-                raise ConfigurationError(f"key {position} is not of the form k<id>.<base64url of 32 bytes>; make one with `sessile keygen`")
+                raise ConfigurationError(
+                    f"key {position} is not of the form k<id>.<base64url of 32 bytes>; make one with `sessile keygen`"
+                )
             key_id = int(match[1])
             if key_id in secrets:
                 raise ConfigurationError(f"key id {key_id} stands twice in the ring")

@@ -37,7 +37,9 @@ class Proxies:
 
     __slots__ = ("_unix", "header", "networks")
 
-    def __init__(self, trusted: Iterable[str] = (), *, header: Literal["x-forwarded", "forwarded"] = "x-forwarded") -> None:
+    def __init__(
+        self, trusted: Iterable[str] = (), *, header: Literal["x-forwarded", "forwarded"] = "x-forwarded"
+    ) -> None:
         networks: list[Network] = []
         self._unix = False
         for entry in trusted:

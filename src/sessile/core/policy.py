@@ -61,9 +61,13 @@ class Policy:
         if not 0 <= self.clock_skew < float("inf"):
             raise ConfigurationError("policy: clock_skew must be zero or more seconds")
         if self.grace > 300:
-            raise ConfigurationError("policy: grace is for requests in flight; more than 300 s gives thieves time (R29)")
+            raise ConfigurationError(
+                "policy: grace is for requests in flight; more than 300 s gives thieves time (R29)"
+            )
         if self.rotation < 2 * self.grace:
-            raise ConfigurationError("policy: rotation must be at least twice the grace, so that a generation can settle")
+            raise ConfigurationError(
+                "policy: rotation must be at least twice the grace, so that a generation can settle"
+            )
         if self.idle > self.absolute:
             raise ConfigurationError("policy: idle cannot exceed absolute")
         if self.touch > self.idle / 2:
@@ -174,15 +178,41 @@ def _report(policy: Policy) -> PolicyReport:
     return PolicyReport(
         policy.name,
         (
-            PolicyLine("absolute timeout", duration(policy.absolute), "at most 24 h for AAL2", policy.absolute <= DAY, "R34, NIST 63B-4 2.2.3"),
-            PolicyLine("idle timeout", duration(policy.idle), "at most 1 h for AAL2", policy.idle <= HOUR, "R34, NIST 63B-4 2.2.3"),
-            PolicyLine("idle tolerance", duration(policy.tolerance), "enforced late by this, never early", policy.tolerance <= policy.idle / 4, "R38"),
-            PolicyLine("rotation interval", duration(policy.rotation), "some hours at most", policy.rotation <= 4 * HOUR, "R29, OWASP renewal"),
+            PolicyLine(
+                "absolute timeout",
+                duration(policy.absolute),
+                "at most 24 h for AAL2",
+                policy.absolute <= DAY,
+                "R34, NIST 63B-4 2.2.3",
+            ),
+            PolicyLine(
+                "idle timeout",
+                duration(policy.idle),
+                "at most 1 h for AAL2",
+                policy.idle <= HOUR,
+                "R34, NIST 63B-4 2.2.3",
+            ),
+            PolicyLine(
+                "idle tolerance",
+                duration(policy.tolerance),
+                "enforced late by this, never early",
+                policy.tolerance <= policy.idle / 4,
+                "R38",
+            ),
+            PolicyLine(
+                "rotation interval",
+                duration(policy.rotation),
+                "some hours at most",
+                policy.rotation <= 4 * HOUR,
+                "R29, OWASP renewal",
+            ),
             PolicyLine("grace", duration(policy.grace), "at most 30 s", policy.grace <= 30, "R29"),
             PolicyLine("after a replay", policy.on_replay, "at least the session ends", True, "R30"),
             PolicyLine("concurrent sessions", limit, "a stated number or a stated choice", True, "R66, ASVS 7.1.2"),
             PolicyLine("kept at sign-in", keep, "a stated choice; another user's data never", True, "R26"),
-            PolicyLine("binding", binding, "an address alone ends nothing", policy.binding.network != "end", "R53, R54"),
+            PolicyLine(
+                "binding", binding, "an address alone ends nothing", policy.binding.network != "end", "R53, R54"
+            ),
             PolicyLine("single sign-on", "not coordinated", "state how it is coordinated", True, "R41, ASVS 7.1.3"),
         ),
     )

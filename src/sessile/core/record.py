@@ -169,7 +169,9 @@ def decode_control(raw: bytes | memoryview) -> Control:
 
 def encode_data(data: Mapping[str, msgspec.Raw | bytes]) -> bytes:
     """Encode the application's half: a MessagePack map whose values are already encoded."""
-    return _encoder.encode({key: value if type(value) is msgspec.Raw else msgspec.Raw(value) for key, value in data.items()})
+    return _encoder.encode(
+        {key: value if type(value) is msgspec.Raw else msgspec.Raw(value) for key, value in data.items()}
+    )
 
 
 def decode_data(raw: bytes | memoryview) -> dict[str, msgspec.Raw]:

@@ -270,7 +270,9 @@ class Session(MutableMapping[str, Any]):
 
     # -- intents -------------------------------------------------------------------------------------------------------
 
-    def login(self, user_id: str | int | object, *, factor: str = "password", keep: Keep | None = None, pending: bool = False) -> None:
+    def login(
+        self, user_id: str | int | object, *, factor: str = "password", keep: Keep | None = None, pending: bool = False
+    ) -> None:
         """Sign a user in: new token, new id, the old ones dead (R25).
 
         `keep` says what comes along from an anonymous session: "all", "none" or the named keys (default: the policy's);
@@ -460,7 +462,9 @@ class Session(MutableMapping[str, Any]):
         drop = self._dropped - put.keys()
         if put:
             size = sum(len(key) + len(value) for key, value in put.items())
-            size += sum(len(key) + len(bytes(value)) for key, value in raw.items() if key not in put and key not in drop)
+            size += sum(
+                len(key) + len(bytes(value)) for key, value in raw.items() if key not in put and key not in drop
+            )
             limit = self._rules.policy.max_bytes
             if size > limit:
                 raise SessionTooLarge(max(put, key=lambda key: len(put[key])), size, limit)

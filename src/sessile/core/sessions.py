@@ -57,7 +57,9 @@ class Options(TypedDict, total=False):
 def _assemble(store: str | Store, options: Options, *, blocking: bool) -> tuple[Engine, CrossSiteGuard]:
     unknown = options.keys() - Options.__annotations__.keys()
     if unknown:
-        raise ConfigurationError(f"unknown option {sorted(unknown)[0]!r}; there are {', '.join(sorted(Options.__annotations__))}")
+        raise ConfigurationError(
+            f"unknown option {sorted(unknown)[0]!r}; there are {', '.join(sorted(Options.__annotations__))}"
+        )
     production = options.get("production", os.environ.get("SESSILE_PRODUCTION", "") not in ("", "0"))
     opened = open_store(store, blocking=blocking) if isinstance(store, str) else store
     policy = options.get("policy") or Policy()
@@ -114,7 +116,9 @@ class AsyncSessions:
         """End one session; with `user`, only if it is theirs. Tell whether it was alive."""
         return bool((await self.engine.end(session_id, reason, None if user is None else str(user))).ended)
 
-    async def end_all(self, user: str | int, *, keep: Session | str | None = None, reason: EndReason = EndReason.USER) -> int:
+    async def end_all(
+        self, user: str | int, *, keep: Session | str | None = None, reason: EndReason = EndReason.USER
+    ) -> int:
         """End all of a user's sessions but `keep`; return how many."""
         return len((await self.engine.end_user(str(user), reason, _kept(keep))).ended)
 

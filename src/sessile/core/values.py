@@ -111,7 +111,9 @@ def _portable_subclass(key: str, value: Any, depth: int) -> Any:
     if hasattr(value, "__html__"):
         return msgspec.msgpack.Ext(_MARKUP, str(value.__html__()).encode())
     name = f"{type(value).__module__}.{type(value).__qualname__}"
-    raise ValueUnsupported(key, f"{name} cannot be stored in a session; store its parts (text, numbers, lists, dicts, dates)")
+    raise ValueUnsupported(
+        key, f"{name} cannot be stored in a session; store its parts (text, numbers, lists, dicts, dates)"
+    )
 
 
 def _markup(text: str) -> str:

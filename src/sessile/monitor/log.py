@@ -28,4 +28,6 @@ class LogSink:
             return
         fields = {name: value for name, value in msgspec.to_builtins(event).items() if value not in (None, "")}
         pairs = " ".join(f"{name}={value!r}" for name, value in fields.items())
-        self._logger.log(level, "%s %s | %s", event.code, pairs, event.sentence(), extra={"sessile": {"code": event.code, **fields}})
+        self._logger.log(
+            level, "%s %s | %s", event.code, pairs, event.sentence(), extra={"sessile": {"code": event.code, **fields}}
+        )
