@@ -208,6 +208,4 @@ class WouldBlock(SessileError):
     code = "would-block"
 
     def __init__(self) -> None:
-        super().__init__(
-            "the blocking door met work that waits for an event loop: open this store for `Sessions`, not `AsyncSessions`"
-        )
+        super().__init__("the blocking door met work that waits for an event loop: open this store for `Sessions`")

@@ -10,7 +10,8 @@ from .cookies import uncacheable, vary_on_cookie
 class Answer(NamedTuple):
     """Hold what the response must carry.
 
-    `cookie`: the Set-Cookie value, if any. `vary`: the session was read. `carries`: a session stood behind what was read.
+    `cookie`: the Set-Cookie value, if any. `vary`: the session was read. `carries`: a session stood behind what was
+    read.
     `clear_site_data`: the header's value after a sign-out, if any.
     """
 

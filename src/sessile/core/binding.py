@@ -100,7 +100,7 @@ def rung(binding: Binding, changes: tuple[str, ...]) -> Rung:
     if not changes:
         return "ignore"
     if len(changes) == 2:
-        return max(binding.both, binding.network, binding.agent, key=RUNGS.index)
+        return RUNGS[max(map(RUNGS.index, (binding.both, binding.network, binding.agent)))]
     return binding.network if changes[0] == "network" else binding.agent
 
 
@@ -123,7 +123,7 @@ class Pseudonyms:
 
 @lru_cache(maxsize=4096)
 def family(user_agent: str, hinted_platform: str) -> tuple[str, str]:
-    """Return the families of browser and platform, "" where unknown; the client hint wins over the User-Agent's guess."""
+    """Return the families of browser and platform, "" where unknown; a client hint wins over the User-Agent."""
     lowered = user_agent[:512].lower()
     agent = next((name for needle, name in _AGENTS if needle in lowered), "Other" if lowered else "")
     platform = _HINTED.get(hinted_platform.strip().strip('"').lower(), "")

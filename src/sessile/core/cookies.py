@@ -32,8 +32,8 @@ NO_STORE: Final = "no-store"
 class CookieRules:
     """Hold the cookie's name and attributes; contradictions are an error at start.
 
-    `max_age` (seconds, None: until the browser closes) makes the cookie persistent; NIST advises against it (R16). The server
-    never relies on it (R17).
+    `max_age` (seconds, None: until the browser closes) makes the cookie persistent; NIST advises against it (R16).
+    The server never relies on it (R17).
 
     Raises:
         UnsafeCookie: name and attributes contradict each other.
@@ -53,7 +53,7 @@ class CookieRules:
             raise UnsafeCookie(problem)
         if self.insecure_name_is_my_decision and not self.name.startswith(("__Host-", "__Secure-")):
             warnings.warn(
-                f"the session cookie {self.name!r} has no __Host- prefix: a sibling host or plain http can plant it (R11)",
+                f"the session cookie {self.name!r} has no __Host- prefix: a sibling host can plant it (R11)",
                 stacklevel=3,
             )
 
@@ -69,7 +69,7 @@ class CookieRules:
         if self.samesite not in ("Lax", "Strict", "None"):
             return "SameSite is Lax, Strict or None"
         if self.samesite == "None" and not self.cross_site_cookie_is_my_decision:
-            return "SameSite=None sends the session with every site's requests; set cross_site_cookie_is_my_decision=True (R13)"
+            return "SameSite=None goes along with every site's requests; set cross_site_cookie_is_my_decision (R13)"
         if self.max_age is not None and not 0 < self.max_age <= MAX_AGE_LIMIT:
             return "Max-Age is between 1 second and 400 days (R15)"
         if not self.path.startswith("/") or any(c in f"{self.path}{self.domain or ''}" for c in ";, \r\n\t"):
@@ -113,8 +113,8 @@ def read(header: str, name: str) -> str | Duplicate | None:
     """Find the cookie `name` in a Cookie header.
 
     Only a whole pair counts: the name at the start or after a semicolon, the value up to the next one. (A space inside
-    another cookie's value must not pass for a separator: that is how a sibling host would plant a prefixed name.) Returns
-    DUPLICATE if it is there twice.
+    another cookie's value must not pass for a separator: that is how a sibling host would plant a prefixed name.)
+    Returns DUPLICATE if it is there twice.
     """
     needle = name + "="
     start = _find(header, needle, 0)

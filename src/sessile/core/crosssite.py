@@ -9,7 +9,8 @@
     unsafe   absent                   our own, or trusted      pass
     unsafe   absent                   another, or "null"       refuse
 
-Signing in is covered, whether or not a cookie came along. A sibling subdomain is not ourselves: list it where it is meant.
+Signing in is covered, whether or not a cookie came along. A sibling subdomain is not ourselves: list it where it is
+meant.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 class CrossSiteGuard:
     """Decide which unsafe requests are refused.
 
-    `trusted_origins` lists whole origins (`https://admin.example.org`). `exempt_paths` lists path prefixes that take posts
-    from elsewhere by design (a provider's form_post answer); they must authenticate their messages themselves.
+    `trusted_origins` lists whole origins (`https://admin.example.org`). `exempt_paths` lists path prefixes that take
+    posts from elsewhere by design (a provider's form_post answer); they must authenticate their messages themselves.
     """
 
     __slots__ = ("_exempt", "_trusted")
@@ -48,7 +49,7 @@ class CrossSiteGuard:
         return not self._is_ours(facts, client)
 
     def refuses_handshake(self, facts: Facts, client: Client) -> bool:
-        """Tell whether a WebSocket handshake must be refused: it is a GET that acts, so it is judged as unsafe (R24)."""
+        """Tell whether a WebSocket handshake must be refused: a GET that acts, judged as unsafe (R24)."""
         return not self._is_ours(facts, client)
 
     def _is_ours(self, facts: Facts, client: Client) -> bool:

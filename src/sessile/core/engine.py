@@ -10,7 +10,7 @@ What was decided on a record that another request changed meanwhile is decided a
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
@@ -378,7 +378,7 @@ class Engine:
     async def _create(
         self, session: Session, control: Control, data: dict[str, Any] | None, opened: Opened, now: float
     ) -> tuple[str, str, bool]:
-        """Insert a new session; with `data` None it takes over the present one's. Return token, id, and whether one was replaced."""
+        """Insert a new session, with `data` None in place of the present one; return token, id, whether one was replaced."""
         limit = self.policy.max_sessions if control.user is not None else None
         context = self._context(opened.facts)
         place = control.context.place or self._place(opened.facts)
@@ -450,7 +450,8 @@ class Engine:
             self._tell(events.SessionCreated(at=now, session=new, source=self._source(opened.facts)))
             clear = self._clearing(opened, base, cookies_too=False)
             return Answer(self.cookie.set(token), vary=True, carries=True, clear_site_data=clear), new
-        # Was it ended by another request meanwhile, a sign-in may have set a newer cookie: this one must not delete that.
+        # Was it ended by another request meanwhile, a sign-in may have set a newer cookie: this one must not delete
+        # that.
         clear = self._clearing(opened, base, cookies_too=was_live)
         return Answer(self.cookie.delete() if was_live else None, vary=True, carries=True, clear_site_data=clear), None
 

@@ -5,8 +5,8 @@
     TokenRefused UnknownSession ReplayDetected RecordRefused CrossSiteRefused  attacks, or what looks like one
     ContextChanged StoreRolledBack StoreFailed InsecureChannel LimitReached    worth an operator's look
 
-An event names sessions by their id, which is a one-way hash of the secret and grants nothing (R96); no event holds a token, a
-key, an address or the application's data. `source` is a keyed hash of the client's network prefix, in hex.
+An event names sessions by their id, which is a one-way hash of the secret and grants nothing (R96); no event holds a
+token, a key, an address or the application's data. `source` is a keyed hash of the client's network prefix, in hex.
 """
 
 from __future__ import annotations
@@ -137,7 +137,8 @@ class EndedTokenUsed(Event, frozen=True, kw_only=True):
     def sentence(self) -> str:
         """Say in plain words what happened."""
         if self.in_flight:
-            return "A request that was under way when its session ended was served as nobody; it stored nothing and set no cookie."
+            return "A request that was under way when its session ended was served as nobody; it stored nothing and
+            set no cookie."
         return "The token of an ended session was used again; it was served as nobody."
 
 
@@ -273,8 +274,9 @@ class InsecureChannel(Event, frozen=True, kw_only=True):
     def sentence(self) -> str:
         """Say in plain words what happened."""
         return (
-            "Plain http: no session cookie is set or accepted, because anybody on the way could read it. Serve https, or, behind a "
-            "proxy that ends TLS, name it in `proxies` so that its X-Forwarded-Proto is believed. (http://localhost works.)"
+            "Plain http: no session cookie is set or accepted, because anybody on the way could read it. Serve https; "
+            "behind a proxy that ends TLS, name it in `proxies`, so that its X-Forwarded-Proto is believed. "
+            "(http://localhost works.)"
         )
 
 

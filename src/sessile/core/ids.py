@@ -5,7 +5,8 @@
     id    = SHA-256(context ‖ seed), truncated to 20 bytes, in hex                                40 characters
 
 The top three bits of the first byte are the version, the lower five the key's id. A token that is forged, malformed or
-over-long fails at the tag, before any store is asked (R6); its id is a one-way hash, so a store's copy replays nothing (R3).
+over-long fails at the tag, before any store is asked (R6); its id is a one-way hash, so a store's copy replays
+nothing (R3).
 """
 
 from __future__ import annotations

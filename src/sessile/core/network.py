@@ -1,8 +1,8 @@
 """Who is really asking: the client's address and scheme behind proxies, and the network that is remembered of it.
 
 Nothing a header says is believed until the address that connected is a configured proxy. From there the list of
-forwarded addresses is walked from the right, and the first address that is not a trusted proxy is the client: what stands
-left of it was written by the client itself.
+forwarded addresses is walked from the right, and the first address that is not a trusted proxy is the client: what
+stands left of it was written by the client itself.
 """
 
 from __future__ import annotations

@@ -28,9 +28,10 @@ MINUTE = 60.0
 class Policy:
     """Hold the limits; all times are seconds.
 
-    `max_sessions` limits a user's concurrent sessions, `on_limit` says what a further sign-in does. `on_replay` ends the one
-    session or all of its user's. `keep` is what a sign-in carries over from the anonymous session: all, nothing, or the named
-    keys (R26). `tombstone` is how long an end is remembered by name. `max_bytes` bounds the encoded data of one session.
+    `max_sessions` limits a user's concurrent sessions, `on_limit` says what a further sign-in does. `on_replay` ends
+    the one session or all of its user's. `keep` is what a sign-in carries over from the anonymous session: all,
+    nothing, or the named keys (R26). `tombstone` is how long an end is remembered by name. `max_bytes` bounds the
+    encoded data of one session.
 
     Raises:
         ConfigurationError: the limits contradict each other.
@@ -107,7 +108,7 @@ class Policy:
 
     @classmethod
     def high_value(cls) -> Policy:
-        """Return limits for banking and administration: 4 hours, idle 5 minutes, one session, strict binding (OWASP)."""
+        """Return limits for banking and administration: 4 hours, idle 5 minutes, one session (OWASP)."""
         return cls(
             name="high value",
             idle=5 * MINUTE,
@@ -138,7 +139,7 @@ class Policy:
 
 
 class PolicyLine(NamedTuple):
-    """Hold one line of the policy report: what, its value, what the standards say, whether it meets AAL2, its source."""
+    """Hold one line of the report: what, its value, what the standards say, whether it meets AAL2, its source."""
 
     what: str
     value: str
@@ -157,7 +158,7 @@ class PolicyReport(NamedTuple):
         width = max(len(line.what) for line in self.lines)
         values = max(len(line.value) for line in self.lines)
         rows = [
-            f"  {'ok ' if line.meets else '!! '} {line.what:<{width}}  {line.value:<{values}}  {line.advice} ({line.source})"
+            f"  {'ok' if line.meets else '!!'}  {line.what:<{width}}  {line.value:<{values}}  {line.advice} ({line.source})"
             for line in self.lines
         ]
         return "\n".join([f"Session policy: {self.name}", *rows])

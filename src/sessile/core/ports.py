@@ -21,8 +21,8 @@ class Replaces(NamedTuple):
     """Name the session that a new one takes the place of; both steps are one.
 
     `required`: the old one must be alive, else nothing is created (a renewal). Not required: it is ended if alive (a
-    sign-in). If it is alive and its revision or version is not the one given, nothing is created and `Stale` says so: somebody
-    wrote to it meanwhile, and what they wrote must come along.
+    sign-in). If it is alive and its revision or version is not the one given, nothing is created and `Stale` says so:
+    somebody wrote to it meanwhile, and what they wrote must come along.
     """
 
     session_id: str
@@ -43,7 +43,7 @@ class Taken(NamedTuple):
 
 
 class AtLimit(NamedTuple):
-    """Say that the user has as many sessions as `limit` allows; nothing was written. `sessions`: id, created at, oldest first."""
+    """Say that the user has `limit` sessions already; nothing was written. `sessions`: id, created at, oldest first."""
 
     sessions: tuple[tuple[str, float], ...]
 
@@ -113,8 +113,8 @@ class Store(Protocol):
     async def save(self, session_id: str, change: Change, base: Record) -> Record | Stale | Clash | Gone:
         """Change a session that is alive, atomically; never bring one back (R42).
 
-        `base` is the record as it was read: a hint for optimistic stores. The stored record after the change is returned.
-        A change that carries `control` and another `revision` than the stored one answers `Stale`.
+        `base` is the record as it was read: a hint for optimistic stores. The stored record after the change is
+        returned. A change that carries `control` and another `revision` than the stored one answers `Stale`.
         """
         ...
 
@@ -160,7 +160,8 @@ class Sweeping(Protocol):
     async def sweep(self, now: float, limit: int) -> tuple[tuple[str, EndReason | None], ...]:
         """Remove up to `limit` records and tombstones past `expires_at` or of an ended epoch, from the index too (R50).
 
-        Returns each removed id with None for a tombstone, or the reason for a record: IDLE (past its deadline) or EVERYTHING.
+        Returns each removed id with None for a tombstone, or the reason for a record: IDLE (past its deadline) or
+        EVERYTHING.
         """
         ...
 

@@ -90,8 +90,8 @@ class Record(msgspec.Struct, frozen=True):
     """Hold one session as a store returns it.
 
     `data` maps keys to encoded values. `seen_at` and `expires_at` are seconds since 1970; `expires_at` is the store's
-    housekeeping deadline, the policy's own answer comes from `control`. `revision` counts changes of `control`, `version`
-    changes of `data`. `etag` is the store's own mark, opaque to everyone else.
+    housekeeping deadline, the policy's own answer comes from `control`. `revision` counts changes of `control`,
+    `version` changes of `data`. `etag` is the store's own mark, opaque to everyone else.
     """
 
     control: Control

@@ -11,8 +11,8 @@ class Facts(msgspec.Struct, frozen=True):
     """Hold the facts of one request, as the adapter's own server saw them.
 
     `cookie` is the Cookie header as text, "" without one. `header` looks a header up by its lower-case name and joins
-    repeated ones with ", ". `peer` is the address that connected, "" where it has none. `scheme` is http or https (ws and
-    wss count as those). `passive` marks a request that is no activity of the user (R40).
+    repeated ones with ", ". `peer` is the address that connected, "" where it has none. `scheme` is http or https (ws
+    and wss count as those). `passive` marks a request that is no activity of the user (R40).
     """
 
     method: str

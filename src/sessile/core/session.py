@@ -12,7 +12,7 @@ key, so nested changes count without any `modified = True`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any, Final, Literal, overload
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -33,7 +33,7 @@ _MISSING: Final = object()
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """Hold what every session of one engine shares: the policy, the clock, and the keys by which applications sign in."""
+    """Hold what an engine's sessions share: policy, clock, and the keys by which applications sign in."""
 
     policy: Policy
     clock: Callable[[], float]
@@ -43,8 +43,9 @@ class Rules(msgspec.Struct, frozen=True):
 class Session(MutableMapping[str, Any]):
     """Be one request's view of its session.
 
-    Use it as a dict. `login`, `add_factor`, `rotate` and `logout` record intent; the commit before the response carries it
-    out, and if that fails, the response is an error instead. After the commit every change raises `SessionClosed`.
+    Use it as a dict. `login`, `add_factor`, `rotate` and `logout` record intent; the commit before the response
+    carries it out, and if that fails, the response is an error instead. After the commit every change raises
+    `SessionClosed`.
     """
 
     __slots__ = (
@@ -110,7 +111,7 @@ class Session(MutableMapping[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         self._change()
         if type(key) is not str:
-            if not isinstance(key, str):
+            if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(f"a session's keys are text, not {type(key).__name__}")
             key = str.__str__(key)
         if key in self._rules.user_keys:
@@ -160,10 +161,6 @@ class Session(MutableMapping[str, Any]):
         name = self.id[:8] if self.id else "not stored"
         return f"<{type(self).__name__} {name} {self._kind()} keys={sorted(self)}>"
 
-    @overload
-    def get(self, key: str, /) -> Any | None: ...
-    @overload
-    def get(self, key: str, /, default: Any) -> Any: ...
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of `key`, or `default`."""
         self.accessed = True
@@ -259,7 +256,7 @@ class Session(MutableMapping[str, Any]):
 
     @property
     def idle_deadline(self) -> float:
-        """Return when the stored session ends if nobody uses it again, counted from its last use (seconds since 1970)."""
+        """Return when the session ends if nobody uses it again, from its stored last use (seconds since 1970)."""
         seen_at = self._rules.clock() if self.base is None else self.base.seen_at
         return seen_at + self._rules.policy.idle
 
@@ -276,8 +273,8 @@ class Session(MutableMapping[str, Any]):
         """Sign a user in: new token, new id, the old ones dead (R25).
 
         `keep` says what comes along from an anonymous session: "all", "none" or the named keys (default: the policy's);
-        another user's data never does (R26). `pending=True` says that another factor is due: until `add_factor`, the session
-        grants nothing (R88).
+        another user's data never does (R26). `pending=True` says that another factor is due: until `add_factor`, the
+        session grants nothing (R88).
 
         Raises:
             ValueError: the user id is empty.
@@ -324,7 +321,7 @@ class Session(MutableMapping[str, Any]):
             self.intent = "factor"
 
     def rotate(self) -> None:
-        """Give the session a new token and id, as after any change of privilege (R25); nothing to do while none is stored."""
+        """Give the session a new token and id, as after any change of privilege (R25); one not stored has none."""
         self._change()
         if self.base is not None and self.intent is None and not self.signed_out:
             self.intent = "rotate"
@@ -346,8 +343,8 @@ class Session(MutableMapping[str, Any]):
     def require(self, *, factor: str | None = None, max_age: float | None = None, aal: int | None = None) -> str:
         """Return the user id if the session proves enough; the guard of every route that needs a user (R90).
 
-        `factor` must have been proved; `max_age` (seconds) bounds how long ago that was, or, without `factor`, how long ago
-        any factor was; `aal` is the least assurance level.
+        `factor` must have been proved; `max_age` (seconds) bounds how long ago that was, or, without `factor`, how
+        long ago any factor was; `aal` is the least assurance level.
 
         Raises:
             StepUpRequired: it proves less; its `reason` says what is missing.

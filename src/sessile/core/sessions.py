@@ -1,4 +1,4 @@
-"""The two doors: `AsyncSessions` for event loops, `Sessions` for everything that blocks. Same methods, one line each."""
+"""The two doors: `AsyncSessions` for event loops, `Sessions` for what blocks. Same methods, one line each."""
 
 from __future__ import annotations
 
@@ -33,9 +33,11 @@ USER_KEYS = frozenset({"user_id", "_user_id"})
 class Options(TypedDict, total=False):
     """List what both doors take beside the store.
 
-    `policy` limits and binding; `keys` a ring (or its text; default: SESSILE_KEYS); `production` refuses development keys;
-    `cookie`, `proxies`, `guard` as in their classes; `sinks` take events (default: the log); `user_keys` the data keys by which
-    the application itself signs in; `places` names a place for an address; `clear_site_data` what a sign-out clears;
+    `policy` limits and binding; `keys` a ring (or its text; default: SESSILE_KEYS); `production` refuses development
+    keys;
+    `cookie`, `proxies`, `guard` as in their classes; `sinks` take events (default: the log); `user_keys` the data
+    keys by which the application itself signs in; `places` names a place for an address; `clear_site_data` what a
+    sign-out clears;
     `development_hosts` more host names that count as loopback, outside production; `clock` and `entropy` for tests.
     """
 

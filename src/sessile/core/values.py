@@ -1,8 +1,8 @@
 """How the application's values travel: MessagePack, typed, bounded; no decoder here can run code (R47).
 
-What MessagePack knows travels as itself. What Python programs also keep in sessions travels as an extension with its own
-type, and comes back as that type: tuple, set, frozenset, datetime, date, time, timedelta, UUID, Decimal, large integers
-and markup that is safe to print. Any other type is an error that names the key, never a silent change of type.
+What MessagePack knows travels as itself. What Python programs also keep in sessions travels as an extension with its
+own type, and comes back as that type: tuple, set, frozenset, datetime, date, time, timedelta, UUID, Decimal, large
+integers and markup that is safe to print. Any other type is an error that names the key, never a silent change of type.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def encode(key: str, value: Any) -> bytes:
         ValueUnsupported: it holds a type that cannot travel, or a text that is not Unicode.
         ValueTooDeep: it is nested deeper than `MAX_DEPTH`.
     """
-    kind = type(value)
+    kind: type[Any] = type(value)  # pyright: ignore[reportUnknownVariableType]
     try:
         if kind in ATOMS:
             if kind is int and not _INT64_MIN <= value <= _UINT64_MAX:
@@ -61,7 +61,7 @@ def encode(key: str, value: Any) -> bytes:
 
 def _portable(key: str, value: Any, depth: int) -> Any:
     """Return the value with every type that MessagePack does not know turned into its extension."""
-    kind = type(value)
+    kind: type[Any] = type(value)  # pyright: ignore[reportUnknownVariableType]
     if kind in ATOMS:
         if kind is int and not _INT64_MIN <= value <= _UINT64_MAX:
             return msgspec.msgpack.Ext(_INT, b"%d" % value)
@@ -95,9 +95,8 @@ def _portable_key(key: str, name: Any) -> Any:
 def _portable_subclass(key: str, value: Any, depth: int) -> Any:
     """Handle subclasses by their base, so that lazy strings, enums of text or ordered dicts need no thought."""
     if isinstance(value, str):
-        if hasattr(value, "__html__"):
-            return msgspec.msgpack.Ext(_MARKUP, str(value.__html__()).encode())
-        return str.__str__(value)
+        html: Callable[[], Any] | None = getattr(value, "__html__", None)
+        return str.__str__(value) if html is None else msgspec.msgpack.Ext(_MARKUP, str(html()).encode())
     if isinstance(value, int):
         return _portable(key, int(value), depth)
     if isinstance(value, float):
@@ -107,7 +106,7 @@ def _portable_subclass(key: str, value: Any, depth: int) -> Any:
     if isinstance(value, list):
         return _portable(key, list(value), depth)  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(value, (bytearray, memoryview)):
-        return bytes(value)
+        return bytes(value)  # pyright: ignore[reportUnknownArgumentType]
     if hasattr(value, "__html__"):
         return msgspec.msgpack.Ext(_MARKUP, str(value.__html__()).encode())
     name = f"{type(value).__module__}.{type(value).__qualname__}"
