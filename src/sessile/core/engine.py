@@ -378,7 +378,7 @@ class Engine:
     async def _create(
         self, session: Session, control: Control, data: dict[str, Any] | None, opened: Opened, now: float
     ) -> tuple[str, str, bool]:
-        """Insert a new session, with `data` None in place of the present one; return token, id, whether one was replaced."""
+        """Insert a session, with `data` None in place of the present one; return token, id, whether one was replaced."""
         limit = self.policy.max_sessions if control.user is not None else None
         context = self._context(opened.facts)
         place = control.context.place or self._place(opened.facts)

@@ -137,8 +137,7 @@ class EndedTokenUsed(Event, frozen=True, kw_only=True):
     def sentence(self) -> str:
         """Say in plain words what happened."""
         if self.in_flight:
-            return "A request that was under way when its session ended was served as nobody; it stored nothing and
-            set no cookie."
+            return "A request under way when its session ended was served as nobody: nothing stored, no cookie set."
         return "The token of an ended session was used again; it was served as nobody."
 
 

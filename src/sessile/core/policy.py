@@ -158,8 +158,8 @@ class PolicyReport(NamedTuple):
         width = max(len(line.what) for line in self.lines)
         values = max(len(line.value) for line in self.lines)
         rows = [
-            f"  {'ok' if line.meets else '!!'}  {line.what:<{width}}  {line.value:<{values}}  {line.advice} ({line.source})"
-            for line in self.lines
+            f"  {'ok' if one.meets else '!!'}  {one.what:<{width}}  {one.value:<{values}}  {one.advice} ({one.source})"
+            for one in self.lines
         ]
         return "\n".join([f"Session policy: {self.name}", *rows])
 
