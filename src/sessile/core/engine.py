@@ -108,30 +108,26 @@ class Engine:
             StoreError: the store failed. The request must be refused (503), never treated as nobody's (R45).
         """
         now = self.clock()
-        session = Session(self.rules)
-        session.opened = opened = Opened(facts, now)
+        opened = Opened(facts, now)
         text = cookies.read(facts.cookie, self.cookie.name) if facts.cookie else None
-        if text is None:
-            return session
-        if not self._is_secure(facts):
-            return session
-        if not isinstance(text, str):
-            self._tell(events.TokenRefused(at=now, why="duplicate", source=self._source(facts)))
-            return session
-        token = self._mint.verify(text)
+        if text is None or not self._is_secure(facts):
+            return self._nobody(opened)
+        token = self._mint.verify(text) if isinstance(text, str) else None
         if token is None:
             if self.sinks:
-                self._tell(events.TokenRefused(at=now, why="forged", source=self._source(facts)))
-            return session
+                why = "forged" if isinstance(text, str) else "duplicate"
+                self._tell(events.TokenRefused(at=now, why=why, source=self._source(facts)))
+            return self._nobody(opened)
         opened.token = token
         sid = session_id(token.seed)
         try:
             found = await self.store.load(sid)
             if type(found) is Record:
-                return await self._meet(session, opened, sid, found)
+                return await self._meet(opened, sid, found)
         except StoreError as error:
             self._tell(events.StoreFailed(at=now, error=error.code, session=sid))
             raise
+        session = self._nobody(opened)
         if isinstance(found, Tombstone):
             self._meet_tombstone(session, opened, sid, found)
         elif found is None:
@@ -140,7 +136,12 @@ class Engine:
             self._tell(events.RecordRefused(at=now, session=sid, why=found.why))
         return session
 
-    async def _meet(self, nobody: Session, opened: Opened, sid: str, record: Record) -> Session:
+    def _nobody(self, opened: Opened) -> Session:
+        session = Session(self.rules)
+        session.opened = opened
+        return session
+
+    async def _meet(self, opened: Opened, sid: str, record: Record) -> Session:
         """Decide what a token is worth to its record, and store what that changed."""
         now, token, facts = opened.loaded_at, opened.token, opened.facts
         assert token is not None
@@ -149,10 +150,10 @@ class Engine:
             control = record.control
             reason = self.policy.expired(control, record.seen_at, now)
             if reason is not None:
-                return await self._refuse(nobody, sid, control, reason)
+                return await self._refuse(self._nobody(opened), sid, control, reason)
             standing, after = rotation.judge(control, token, now=now, grace=self.policy.grace)
             if standing is Standing.REPLAY:
-                return await self._replayed(nobody, sid, control, token)
+                return await self._replayed(self._nobody(opened), sid, control, token)
             changes: tuple[str, ...] = ()
             answer: binding.Rung = "ignore"
             if control.context != seen:
@@ -161,11 +162,15 @@ class Engine:
                     answer = binding.rung(self.policy.binding, changes)
                     if answer == "end":
                         self._tell_changed(now, sid, control, facts, changes, answer)
-                        return await self._refuse(nobody, sid, control, EndReason.BINDING)
+                        return await self._refuse(self._nobody(opened), sid, control, EndReason.BINDING)
                     challenged = control.challenged or (answer == "challenge" and control.user is not None)
                     context = binding.remembered(control.context, seen)
                     after = replace(after, context=context, challenged=challenged)
             if after is control:
+                if now - record.seen_at > self.policy.idle / 2 and not facts.passive:
+                    # Near its idle limit it is touched before the view: a slow one must not be ended by the next request.
+                    await self.store.touch(sid, now, self.policy.deadline(control, now))
+                    record = replace(record, seen_at=now)
                 return self._live(opened, sid, record, standing)
             change = self._change(record, opened, control=after)
             saved = await self.store.save(sid, change, record)
@@ -177,6 +182,7 @@ class Engine:
                     self._tell(events.StoreRolledBack(at=now, session=sid, user=control.user, lost=lost))
                 return self._live(opened, sid, saved, standing)
             if isinstance(saved, Gone):
+                nobody = self._nobody(opened)
                 if saved.tombstone is not None:
                     self._meet_tombstone(nobody, opened, sid, saved.tombstone)
                 return nobody
@@ -246,6 +252,9 @@ class Engine:
             return answers.NOTHING
         opened: Opened = session.opened
         now = self.clock()
+        if self._is_only_read(session, opened, now) and not session.damaged:
+            session.closed = True
+            return answers.READ if session.accessed else answers.NOTHING
         try:
             answer, sid = await self._commit(session, opened, now)
             if now >= self._next_sweep and (sid != session.id or not session.is_untouched):
@@ -258,21 +267,23 @@ class Engine:
         session.close(sid)
         return answer
 
-    async def _commit(self, session: Session, opened: Opened, now: float) -> tuple[Answer, str | None]:
+    def _is_only_read(self, session: Session, opened: Opened, now: float) -> bool:
+        """Tell whether there is nothing to store at all: the way that most requests go."""
         base = session.base
-        if base is not None and session.is_untouched:
-            if (
-                opened.standing is Standing.LIVE
-                and now - base.control.rotated_at < self.policy.rotation
-                and (opened.facts.passive or now - base.seen_at < self.policy.touch)
-            ):
-                return (answers.READ if session.accessed else answers.NOTHING), session.id
-            return await self._save(session, opened, now)
+        return (
+            base is not None
+            and session.is_untouched
+            and opened.standing is Standing.LIVE
+            and now - base.control.rotated_at < self.policy.rotation
+            and (opened.facts.passive or now - base.seen_at < self.policy.touch)
+        )
+
+    async def _commit(self, session: Session, opened: Opened, now: float) -> tuple[Answer, str | None]:
         if session.signed_out:
             return await self._sign_out(session, opened, now)
         if session.intent is not None:
             return await self._renew(session, opened, now)
-        if base is None:
+        if session.base is None:
             return await self._begin(session, opened, now)
         return await self._save(session, opened, now)
 
@@ -378,7 +389,7 @@ class Engine:
     async def _create(
         self, session: Session, control: Control, data: dict[str, Any] | None, opened: Opened, now: float
     ) -> tuple[str, str, bool]:
-        """Insert a session, with `data` None in place of the present one; return token, id, whether one was replaced."""
+        """Insert a session, with `data` None in place of the present one; return token, id, and if one was replaced."""
         limit = self.policy.max_sessions if control.user is not None else None
         context = self._context(opened.facts)
         place = control.context.place or self._place(opened.facts)

@@ -150,11 +150,13 @@ class Session(MutableMapping[str, Any]):
         if raw is None or key in self._dropped:
             return _MISSING
         try:
-            value = self._live[key] = values.decode(raw)
+            value = values.decode(raw)
         except ValueError:
             # Not what we wrote: refused by the one decoder, reported at commit, absent to the application (R46).
             self.damaged = True
             return _MISSING
+        if type(value) not in values.ATOMS:
+            self._live[key] = value  # it can be changed in place, so commit must look at it again
         return value
 
     def __repr__(self) -> str:
