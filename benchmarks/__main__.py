@@ -1,0 +1,113 @@
+"""Run the benchmarks: `python -m benchmarks [--quick]`; writes RESULTS.md, results.json and results.svg beside this file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import asgi_cells, django_cells, growth, wsgi_cells
+from benchmarks.harness import Cell, added, measure
+from benchmarks.targets import TARGETS
+
+HERE = Path(__file__).parent
+KINDS = ("read", "write", "anonymous", "forged", "large")
+Medians = dict[tuple[str, str, str], float]
+
+
+def main() -> int:
+    """Measure, print, write; the exit status is 1 if a promise was not kept in this run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, smaller growth, no files written")
+    quick: bool = parser.parse_args().quick
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        print("Building applications and filling stores …", flush=True)
+        cells: list[Cell] = [
+            *asgi_cells.cells(directory),
+            *wsgi_cells.cells(directory),
+            *django_cells.cells(directory),
+        ]
+        print(f"{len(cells)} cells, interleaved", flush=True)
+        measure(cells, rounds=7 if quick else 25, batch=0.01 if quick else 0.03)
+        medians = added(cells)
+        grown = growth.measure(directory, (1_000, 10_000) if quick else (1_000, 100_000, 1_000_000))
+    text, kept = report(medians, grown)
+    print(text)
+    if not quick:
+        (HERE / "RESULTS.md").write_text(text)
+        listed = [{"family": f, "name": n, "kind": k, "added_us": round(v, 2)} for (f, n, k), v in sorted(medians.items())]
+        (HERE / "results.json").write_text(json.dumps({"cells": listed, "growth": grown}, indent=1) + "\n")
+        plot(medians)
+    print(f"{time.perf_counter() - started:.0f} s")
+    return 0 if kept else 1
+
+
+def report(medians: Medians, grown: list[dict[str, Any]]) -> tuple[str, bool]:
+    """Return the page, and whether every promise was kept."""
+    lines = [
+        "# Benchmarks",
+        "",
+        "What a session adds to a request, in microseconds over the same application without sessions: medians of interleaved",
+        f"rounds in one process, no server, CPython {platform.python_version()}. The machine is shared and noisy: trust the ratios,",
+        "which compare within one run. `make bench` measures again; `benchmarks/` says exactly what is measured.",
+        "",
+        "![Added microseconds for a read](results.svg)",
+        "",
+        "## Promises",
+        "",
+        "| promise | at most | measured | |",
+        "|---|--:|--:|---|",
+    ]
+    kept = True
+    for target in TARGETS:
+        ratio = medians[target.ours] / max(medians[target.other], 1e-9)
+        kept = kept and ratio <= target.limit
+        lines.append(f"| {target.promise} | {target.limit:g} × | {ratio:.2f} × | {'kept' if ratio <= target.limit else '**not kept**'} |")
+    lines += ["", "## Every cell (µs added)", "", f"| | {' | '.join(KINDS)} |", f"|---|{'--:|' * len(KINDS)}"]
+    for family, name in dict.fromkeys((family, name) for family, name, _ in medians):
+        row = [f"{medians[family, name, kind]:.1f}" if (family, name, kind) in medians else "" for kind in KINDS]
+        lines.append(f"| {family}: {name} | {' | '.join(row)} |")
+    columns = [column for column in grown[0] if column not in ("store", "sessions")]
+    lines += [
+        "",
+        "## Growth (µs an operation, at the store)",
+        "",
+        f"| store | live sessions | {' | '.join(columns)} |",
+        f"|---|--:|{'--:|' * len(columns)}",
+        *(f"| {row['store']} | {row['sessions']:,} | {' | '.join(f'{row[column]:.1f}' for column in columns)} |" for row in grown),
+        "",
+    ]
+    return "\n".join(lines), kept
+
+
+def plot(medians: Medians) -> None:
+    """Draw the added cost of a read, per family."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    from matplotlib import pyplot
+
+    families = ("asgi", "flask", "django")
+    rows = {f: sorted((v, n) for (g, n, k), v in medians.items() if g == f and k == "read") for f in families}
+    ratios = [len(rows[family]) for family in families]
+    figure, axes = pyplot.subplots(3, 1, figsize=(8, 7), height_ratios=ratios, layout="constrained")
+    for family, axis in zip(families, axes, strict=True):
+        values, names = [value for value, _ in rows[family]], [name for _, name in rows[family]]
+        colours = ["#0f766e" if n.startswith("sessile") else "#cbd5e1" if n.startswith("floor") else "#64748b" for n in names]
+        bars = axis.barh(names, values, color=colours)
+        axis.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
+        axis.set_title(family, loc="left", fontsize=10, fontweight="bold")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.invert_yaxis()
+    axes[-1].set_xlabel("µs added to a request that reads one key (less is better)")
+    figure.savefig(HERE / "results.svg", metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

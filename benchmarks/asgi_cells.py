@@ -1,0 +1,188 @@
+"""The ASGI cells: a bare Starlette route, and what each session layer adds to it."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import itsdangerous
+from starlette.applications import Starlette
+from starlette.middleware.sessions import SessionMiddleware as StarletteSessions
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starsessions import CookieStore, InMemoryStore, SessionAutoloadMiddleware
+from starsessions import SessionMiddleware as Starsessions
+
+from benchmarks import data, floor
+from benchmarks.harness import Cell
+from sessile import AsyncSessions, Facts, KeyRing
+from sessile.adapters.starlette import SessionMiddleware
+
+KEY = KeyRing({0: b"benchmark key, 32 bytes long...."})
+SECRET = "benchmark-secret"
+AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+
+
+async def plain(_request: Request) -> PlainTextResponse:
+    """Answer without a look at the session."""
+    return PlainTextResponse("ok")
+
+
+async def read(request: Request) -> PlainTextResponse:
+    """Answer after reading one key of the session."""
+    return PlainTextResponse(request.session.get("user_name", "nobody"))
+
+
+async def write(request: Request) -> PlainTextResponse:
+    """Answer after changing one key of the session."""
+    request.session["hits"] = request.session.get("hits", 0) + 1
+    return PlainTextResponse("ok")
+
+
+def starlette() -> Starlette:
+    """Return the application that every cell serves."""
+    return Starlette(routes=[Route("/plain", plain), Route("/read", read), Route("/write", write, methods=["GET", "POST"])])
+
+
+def requester(app: Any, path: str, cookies: list[str] | None, method: str = "GET") -> Callable[[], object]:
+    """Return what sends one request to the ASGI callable, with the next of the cookies, without a server or a loop."""
+    jar: Iterator[str | None] = itertools.cycle(cookies) if cookies else itertools.repeat(None)
+    base = [
+        (b"host", b"example.org"),
+        (b"user-agent", AGENT.encode()),
+        (b"accept", b"text/html,application/xhtml+xml"),
+        (b"accept-language", b"en-GB,en;q=0.5"),
+        (b"accept-encoding", b"gzip, deflate, br"),
+        (b"sec-fetch-site", b"same-origin"),
+    ]
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start" and message["status"] != 200:
+            raise AssertionError(f"{path} answered {message['status']}")
+
+    def request() -> None:
+        cookie = next(jar)
+        headers = base if cookie is None else [*base, (b"cookie", cookie.encode())]
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "https",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "root_path": "",
+            "headers": list(headers),
+            "client": ("198.51.100.7", 4711),
+            "server": ("example.org", 443),
+        }
+        coroutine = app(scope, receive, send)
+        try:
+            coroutine.send(None)
+        except StopIteration:
+            return
+        coroutine.close()
+        raise AssertionError("this cell waits for an event loop")
+
+    return request
+
+
+def run(coroutine: Any) -> Any:
+    """Run a coroutine that does not wait."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("it waits")
+
+
+def sessile_cookies(sessions: AsyncSessions, values: dict[str, Any], count: int) -> list[str]:
+    """Create sessions through the door and return their Cookie headers."""
+    facts = Facts("GET", "https", "example.org", "/", "198.51.100.7", "", {"user-agent": AGENT}.get)
+    cookies: list[str] = []
+    for number in range(count):
+        session = run(sessions.open(facts))
+        session.login(number)
+        session.update(values)
+        cookies.append("lang=en; " + run(sessions.commit(session)).cookie.partition(";")[0])
+    return cookies
+
+
+def cells(directory: Path) -> list[Cell]:
+    """Return all ASGI cells."""
+    found = [Cell("asgi", "bare", "read", requester(starlette(), "/plain", None))]
+
+    def add(name: str, app: Any, small: list[str], large: list[str], forged: list[str]) -> None:
+        found.extend(
+            (
+                Cell("asgi", name, "read", requester(app, "/read", small)),
+                Cell("asgi", name, "large", requester(app, "/read", large)),
+                Cell("asgi", name, "anonymous", requester(app, "/plain", None)),
+                Cell("asgi", name, "forged", requester(app, "/plain", forged)),
+            )
+        )
+        found.append(Cell("asgi", name, "write", requester(app, "/write", small)))
+
+    forged_token = ["lang=en; __Host-id=" + "A" * 63]
+    for store in ("memory", "sqlite"):
+        url = "memory://" if store == "memory" else f"sqlite:///{directory}/asgi.db"
+        sessions = AsyncSessions(url, keys=KEY, sinks=())
+        small, large = sessile_cookies(sessions, data.SMALL, data.COUNT), sessile_cookies(sessions, data.LARGE, data.COUNT)
+        add(f"sessile {store}", SessionMiddleware(starlette(), sessions=sessions), small, large, forged_token)
+
+    signed = [_starlette_cookie(data.SMALL)] * data.COUNT
+    signed_large = [_starlette_cookie(data.LARGE)] * data.COUNT
+    app = StarletteSessions(starlette(), secret_key=SECRET, https_only=True)
+    add("starlette cookie", app, signed, signed_large, [signed[0][:-3] + "AAA"])
+
+    for name, store_object in (("starsessions memory", InMemoryStore()), ("starsessions cookie", CookieStore(secret_key=SECRET))):
+        add(name, *_starsessions(store_object))
+
+    for name in ("memory", "sqlite"):
+        make = floor.memory if name == "memory" else lambda values, count: floor.sqlite(values, count, directory)
+        fetch, tokens = make(data.SMALL, data.COUNT)
+        fetch_large, tokens_large = make(data.LARGE, data.COUNT)
+        small_app = floor.FloorMiddleware(starlette(), fetch)
+        large_app = floor.FloorMiddleware(starlette(), fetch_large)
+        found.extend(
+            (
+                Cell("asgi", f"floor {name}", "read", requester(small_app, "/read", _floor(tokens))),
+                Cell("asgi", f"floor {name}", "large", requester(large_app, "/read", _floor(tokens_large))),
+                Cell("asgi", f"floor {name}", "anonymous", requester(small_app, "/plain", None)),
+                Cell("asgi", f"floor {name}", "forged", requester(small_app, "/plain", forged_token)),
+            )
+        )
+    return found
+
+
+def _floor(tokens: list[str]) -> list[str]:
+    return [f"lang=en; __Host-id={token}" for token in tokens]
+
+
+def _starlette_cookie(values: dict[str, Any]) -> str:
+    signer = itsdangerous.TimestampSigner(SECRET)
+    return "lang=en; session=" + signer.sign(base64.b64encode(json.dumps(values).encode())).decode()
+
+
+def _starsessions(store: Any) -> tuple[Any, list[str], list[str], list[str]]:
+    """Return the application, and cookies for the small and the large session, and a forged one."""
+    inner = SessionAutoloadMiddleware(starlette())
+    app = Starsessions(inner, store=store, lifetime=3600, rolling=False, cookie_https_only=True)
+    cookies: dict[str, list[str]] = {}
+    for name, values in (("small", data.SMALL), ("large", data.LARGE)):
+        listed: list[str] = []
+        for number in range(data.COUNT if isinstance(store, InMemoryStore) else 10):
+            raw = json.dumps(values).encode()
+            key = run(store.write(f"{name}{number:028}", raw, 3600, 3600))
+            listed.append(f"lang=en; session={key}")
+        cookies[name] = listed
+    return app, cookies["small"], cookies["large"], ["lang=en; session=" + "A" * 32]
