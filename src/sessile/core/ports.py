@@ -10,6 +10,7 @@ Every verb is `async def`. A store that was opened for the blocking door never s
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from .record import Change, EndReason, Record, Tombstone, Unreadable
@@ -128,6 +129,19 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Release what the store holds open. It may be called twice."""
+        ...
+
+
+@runtime_checkable
+class Embedded(Protocol):
+    """Live on this machine alone, so that a development key may be made for it.
+
+    `key_file` is where that key lives; None: it dies with the process, as the sessions do.
+    """
+
+    @property
+    def key_file(self) -> Path | None:
+        """Return the development key's path."""
         ...
 
 

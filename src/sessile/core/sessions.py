@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from pathlib import Path
 from typing import TypedDict, Unpack
 
 from ..errors import ConfigurationError, Unsupported
@@ -22,7 +21,7 @@ from .keyfile import ring_for
 from .keys import KeyRing
 from .network import Proxies
 from .policy import Policy, PolicyReport
-from .ports import Census, Page, Stats, Store
+from .ports import Census, Embedded, Page, Stats, Store
 from .record import EndReason
 from .requests import Facts
 from .session import Rules, Session
@@ -66,8 +65,8 @@ def _assemble(store: str | Store, options: Options, *, blocking: bool) -> tuple[
     opened = open_store(store, blocking=blocking) if isinstance(store, str) else store
     policy = options.get("policy") or Policy()
     clock = options.get("clock", time.time)
-    key_file: Path | None = getattr(opened, "key_file", None)
-    embedded: bool = getattr(opened, "embedded", False)
+    embedded = isinstance(opened, Embedded)
+    key_file = opened.key_file if isinstance(opened, Embedded) else None
     ring = ring_for(options.get("keys"), production=production, key_file=key_file, embedded=embedded)
     engine = Engine(
         store=opened,

@@ -57,6 +57,11 @@ class MemoryStore:
         self._epoch = _Epoch()
         self._held: Mapping[str, Record | Tombstone] = self._epoch.held
 
+    @property
+    def key_file(self) -> None:
+        """Return None: a development key dies with the process, as the sessions do."""
+        return
+
     async def load(self, session_id: str) -> Loaded:
         """Return what is held under the id."""
         held = self._held.get(session_id)

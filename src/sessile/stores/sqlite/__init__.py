@@ -23,6 +23,7 @@ import sqlite3
 import weakref
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from ...core.ports import AtLimit, Clash, Created, Ending, Gone, Loaded, Page, Replaces, Stale, Stats, Taken
@@ -71,6 +72,11 @@ class SqliteStore:
         self._writer = Writer(self._file, wait=wait)
         self._paused: list[Readers | Writer] = []
         _stores.add(self)
+
+    @property
+    def key_file(self) -> Path:
+        """Return where a development key lives: beside the database."""
+        return self._file.path.with_name(f"{self._file.path.name}.key")
 
     async def load(self, session_id: str) -> Loaded:
         """Read the session with one SELECT."""
