@@ -80,8 +80,8 @@ class Session(MutableMapping[str, Any]):
             self._control: Control | None = None
             self._raw = _NO_DATA
         else:
-            self._control = base.control
-            self._raw = base.data
+            self._control = control = base.control
+            self._raw = base.data if not (control.pending or control.challenged) else self._unclaimed(base.data)
         self._live: dict[str, Any] = {}
         self._dropped: frozenset[str] = _NO_KEYS
         self.accessed = False
@@ -124,11 +124,11 @@ class Session(MutableMapping[str, Any]):
         self._change()
         if key not in self:
             raise KeyError(key)
+        signs_out = self._names_user(key)
         self._live.pop(key, None)
         if key in self._raw:
             self._dropped = self._dropped | {key}
-        control = self._control
-        if control is not None and control.user_key == key:
+        if signs_out:
             self._undeclare()
 
     def __iter__(self) -> Iterator[str]:
@@ -170,6 +170,18 @@ class Session(MutableMapping[str, Any]):
         if value is _MISSING:
             value = self._decoded(key)
         return default if value is _MISSING else value
+
+    def pop(self, key: str, default: Any = _MISSING) -> Any:
+        """Remove `key` and return its value, or `default`."""
+        if key in self:
+            value = self[key]
+            del self[key]
+            return value
+        if self._names_user(key):
+            self._undeclare()
+        if default is _MISSING:
+            raise KeyError(key)
+        return default
 
     def copy(self) -> dict[str, Any]:
         """Return the data as a plain dict."""
@@ -302,6 +314,8 @@ class Session(MutableMapping[str, Any]):
             factors=(self.factor,),
             pending=pending,
         )
+        if self.base is not None:
+            self._raw = self._in_view(self.base.data)
         self.intent = "sign-in"
 
     def add_factor(self, factor: str, *, complete: bool = True) -> None:
@@ -319,6 +333,8 @@ class Session(MutableMapping[str, Any]):
             raise StepUpRequired("login", factor=factor)
         self.factor = Factor(factor, self._rules.clock())
         self._control = with_factor(control, self.factor, complete=complete)
+        if self.base is not None:
+            self._raw = self._in_view(self.base.data)
         if self.intent != "sign-in":
             self.intent = "factor"
 
@@ -374,16 +390,32 @@ class Session(MutableMapping[str, Any]):
     def _declare(self, key: str, value: Any) -> None:
         control = self._control
         if value is None or value == "":
-            if control is not None and control.user_key == key:
+            if self._names_user(key):
                 self._undeclare()
             return
         if isinstance(value, bool) or not (isinstance(value, (str, int)) or type(value).__name__ == "UUID"):
             return
-        if control is not None and control.user == str(value):
+        if control is not None and control.user == str(value) and (control.pending or not control.challenged):
             return
         self.login(value, factor="application")
         if self._control is not None:
             self._control = replace(self._control, user_key=key)
+
+    def _names_user(self, key: str) -> bool:
+        """Tell whether this key says who is signed in: taking it away is a sign-out, even where it is out of sight."""
+        control = self._control
+        if control is None or control.user is None or key not in self._rules.user_keys:
+            return False
+        return control.user_key == key or control.pending or control.challenged or str(self.get(key)) == control.user
+
+    def _unclaimed(self, data: Mapping[str, msgspec.Raw | bytes]) -> Mapping[str, msgspec.Raw | bytes]:
+        """Return the data without the keys that name a user: who must prove more is nobody to those who go by them.
+
+        What is partly authenticated is not authenticated (invariant 5), and a challenged session must not open what it
+        opened before (R53). The keys come back with the factor.
+        """
+        claims = self._rules.user_keys
+        return {key: value for key, value in data.items() if key not in claims}
 
     def _undeclare(self) -> None:
         """Sign out, and keep what this very request wrote: the farewell message, not the user's data (R26)."""
@@ -408,17 +440,22 @@ class Session(MutableMapping[str, Any]):
     def _carried(self, data: Mapping[str, msgspec.Raw | bytes]) -> Mapping[str, msgspec.Raw | bytes]:
         return data if self.kept is None else {key: value for key, value in data.items() if key in self.kept}
 
+    def _in_view(self, data: Mapping[str, msgspec.Raw | bytes]) -> Mapping[str, msgspec.Raw | bytes]:
+        control, carried = self._control, self._carried(data)
+        waits = control is not None and (control.pending or control.challenged)
+        return self._unclaimed(carried) if waits else carried
+
     def rebase(self, base: Record) -> None:
         """Put this request's changes, and only those, on top of the record as others have changed it meanwhile."""
         put, drop = self.changes()
         self.base = base
-        self._raw = self._carried(base.data)
-        self._live = {key: value for key, value in self._live.items() if key in put}
-        self._dropped = drop & self._raw.keys()
         if self.intent == "factor" and self.factor is not None and self._control is not None:
             self._control = with_factor(base.control, self.factor, complete=not self._control.pending)
         elif self.intent == "rotate":
             self._control = base.control
+        self._raw = self._in_view(base.data)
+        self._live = {key: value for key, value in self._live.items() if key in put}
+        self._dropped = drop & self._raw.keys()
 
     def whole(self) -> dict[str, msgspec.Raw | bytes]:
         """Return all data as a new record holds it, encoded.
@@ -427,7 +464,8 @@ class Session(MutableMapping[str, Any]):
             DataError: a value cannot be stored; it names the key.
         """
         put, drop = self.changes()
-        data = {key: value for key, value in self._raw.items() if key not in drop}
+        stored = _NO_DATA if self.base is None else self._carried(self.base.data)
+        data = {key: value for key, value in stored.items() if key not in drop}
         data.update(put)
         return data
 
