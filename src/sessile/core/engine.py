@@ -316,7 +316,9 @@ class Engine:
         for _ in range(MAX_RETRIES):
             limits = self.policy
             due = may_hand and standing is Standing.LIVE
-            due = due and rotation.is_due(record.control, now=now, interval=limits.rotation, grace=limits.grace)
+            due = due and rotation.is_due(
+                record.control, loaded_at=opened.loaded_at, interval=limits.rotation, grace=limits.grace
+            )
             control = rotation.rotated(record.control, now=now) if due else None
             if not put and not drop and control is None:
                 cookie = (
@@ -335,7 +337,7 @@ class Engine:
                     rotated = events.TokenRotated(at=now, session=sid, user=control.user, generation=control.generation)
                     self._tell(rotated)
                 elif standing is Standing.SUCCEEDED and may_hand:
-                    cookie = self._successor(token, saved.control.generation)
+                    cookie = self._sibling(saved, token, opened)
                 break
             if isinstance(saved, Clash):
                 raise ConflictError(saved.keys)
@@ -355,10 +357,12 @@ class Engine:
         sign-in has set meanwhile with the token of a session that is dead.
         """
         found = await self.store.load(sid)
-        if not isinstance(found, Record):
-            return None
-        standing = rotation.judge(found.control, token, now=opened.loaded_at, grace=self.policy.grace).standing
-        return self._successor(token, found.control.generation) if standing is Standing.SUCCEEDED else None
+        return self._sibling(found, token, opened) if isinstance(found, Record) else None
+
+    def _sibling(self, record: Record, token: Token, opened: Opened) -> str | None:
+        """Mint a sibling if the record, as it is now, still waits for its successor to be used."""
+        standing = rotation.judge(record.control, token, now=opened.loaded_at, grace=self.policy.grace).standing
+        return self._successor(token, record.control.generation) if standing is Standing.SUCCEEDED else None
 
     async def _renew(self, session: Session, opened: Opened, now: float) -> tuple[Answer, str | None]:
         """Sign in, record a factor or rotate: a new seed in place of the old session, in one step (R25)."""

@@ -11,12 +11,16 @@ generation g (R29-R31; simulated and property-tested, see docs/explanation/rotat
     g    the head                               live
     g    never seen                             live; b is the head, the old head is superseded now
     g    superseded                             live for grace after that (in flight), then replay
-    g-1  while g is unconfirmed: head/candidate live, and handed a sibling (a dropped response logs nobody out)
-    g-1  while g is unconfirmed: never seen     the same, and it becomes the head of g-1
+    g-1  while g is unconfirmed: the head       live, and handed a sibling (a dropped response logs nobody out)
+    g-1  while g is unconfirmed: never seen     replay: its holder kept it back until the other line had moved on
     g-1  once g is confirmed                    live for grace, handed nothing; then replay
     g-1  superseded within g-1                  live for grace after that, handed nothing; then replay
     <g-1                                        replay
     >g   the store lost writes                  live; adopted as the state of the session, reported
+
+Only a request that arrived after the window may begin the next generation, so that every generation settles first. An
+honest browser's jar has come to rest by then, if a request's way there and back, the store's answer and the difference
+between clocks take less than `grace` together.
 
 Pure functions: the state comes in, the next state goes out, time is an argument.
 """
@@ -31,8 +35,10 @@ from msgspec.structs import replace
 from .ids import Token
 from .record import Control, Line, Superseded
 
-# A browser's burst uses a handful; 64 leaves room for every honest storm and bounds what a record can grow by (1 KB).
-MAX_BRANCHES: Final = 64
+# Bounds what a record can grow by (3 KB). In the window, a storm's further branches are served without being noted;
+# only who hoards successors and shows them one by one after the window meets the second limit.
+MAX_CANDIDATES: Final = 64
+MAX_SUPERSEDED: Final = 128
 
 
 class Standing(Enum):
@@ -81,32 +87,25 @@ def _judge_present(control: Control, branch: bytes, now: float, grace: float) ->
     left = _superseded_at(line, branch)
     if left is not None:
         return Verdict(Standing.IN_FLIGHT if now - left <= grace else Standing.REPLAY, control)
-    known = branch == line.head or branch in line.candidates
-    if not known and len(line.candidates) + len(line.superseded) >= MAX_BRANCHES:
-        return Verdict(Standing.REPLAY, control)
     if line.candidates and now - line.first_seen <= grace:
-        if known:
+        if branch in line.candidates or len(line.candidates) >= MAX_CANDIDATES:
             return Verdict(Standing.LIVE, control)
         return Verdict(Standing.LIVE, replace(control, line=replace(line, candidates=(*line.candidates, branch))))
+    if len(line.superseded) >= MAX_SUPERSEDED:
+        return Verdict(Standing.LIVE if branch == line.head else Standing.REPLAY, control)
     return Verdict(Standing.LIVE, replace(control, line=_settle(line, branch, now)))
 
 
 def _judge_previous(control: Control, branch: bytes, now: float, grace: float) -> Verdict:
-    previous = control.previous
-    confirmed = bool(control.line.head)
-    if previous is not None:
-        left = _superseded_at(previous, branch)
-        if left is not None:
-            return Verdict(Standing.IN_FLIGHT if now - left <= grace else Standing.REPLAY, control)
-    if confirmed:
-        return Verdict(Standing.IN_FLIGHT if now - control.line.first_seen <= grace else Standing.REPLAY, control)
-    if previous is None:
-        return Verdict(Standing.REPLAY, control)
-    if branch == previous.head or branch in previous.candidates:
+    previous, line = control.previous, control.line
+    left = None if previous is None else _superseded_at(previous, branch)
+    if left is None and line.head:
+        left = line.first_seen
+    if left is not None:
+        return Verdict(Standing.IN_FLIGHT if now - left <= grace else Standing.REPLAY, control)
+    if previous is not None and branch == previous.head:
         return Verdict(Standing.SUCCEEDED, control)
-    if len(previous.candidates) + len(previous.superseded) >= MAX_BRANCHES:
-        return Verdict(Standing.REPLAY, control)
-    return Verdict(Standing.SUCCEEDED, replace(control, previous=_settle(previous, branch, now)))
+    return Verdict(Standing.REPLAY, control)
 
 
 def _superseded_at(line: Line, branch: bytes) -> float | None:
@@ -125,9 +124,16 @@ def _settle(line: Line, branch: bytes, now: float) -> Line:
     return Line(head=branch, first_seen=line.first_seen, superseded=(*line.superseded, *left))
 
 
-def is_due(control: Control, *, now: float, interval: float, grace: float) -> bool:
-    """Tell whether the session's token should be rotated now: it is confirmed, settled, and `interval` seconds old."""
-    return now - control.rotated_at >= interval and bool(control.line.head) and now - control.line.first_seen > grace
+def is_due(control: Control, *, loaded_at: float, interval: float, grace: float) -> bool:
+    """Tell whether a request that was loaded at `loaded_at` should begin the next generation.
+
+    The present one is `interval` seconds old, confirmed, and its window had passed at the load, which settled it. The
+    time of the commit does not count: a slow request that arrived in the window may carry a branch that its browser has
+    left since.
+    """
+    line = control.line
+    confirmed = bool(line.head) and loaded_at - line.first_seen > grace
+    return confirmed and loaded_at - control.rotated_at >= interval
 
 
 def rotated(control: Control, *, now: float) -> Control:
