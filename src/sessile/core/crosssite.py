@@ -42,6 +42,16 @@ class CrossSiteGuard:
         if any(not path.startswith("/") for path in self._exempt):
             raise ConfigurationError("exempt paths begin with /")
 
+    @property
+    def trusted_origins(self) -> tuple[tuple[str, str, int], ...]:
+        """Return scheme, host and port of each trusted origin."""
+        return tuple(sorted(self._trusted))
+
+    @property
+    def exempt_paths(self) -> tuple[str, ...]:
+        """Return the path prefixes that take posts from elsewhere."""
+        return self._exempt
+
     def refuses(self, facts: Facts, client: Client) -> bool:
         """Tell whether this request must be refused with 403."""
         if facts.method in SAFE_METHODS or (self._exempt and facts.path.startswith(self._exempt)):

@@ -44,7 +44,7 @@ def ring_for(
         raise KeyMissing(
             f"{where} a token key must be given: run `sessile keygen`, then set {ENVIRONMENT} or pass keys=…"
         )
-    return KeyRing.parse(generate()) if key_file is None else _development_ring(key_file)
+    return KeyRing.parse(generate(), development=True) if key_file is None else _development_ring(key_file)
 
 
 def _development_ring(path: Path) -> KeyRing:
@@ -73,4 +73,4 @@ def _read(path: Path) -> KeyRing:
         raise ConfigurationError(
             f"the key file {path.name!r} is empty: delete it, or put a key from `sessile keygen` into it"
         )
-    return KeyRing.parse(text)
+    return KeyRing.parse(text, development=True)

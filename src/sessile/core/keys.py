@@ -24,11 +24,14 @@ MAX_KEY_ID: Final = 31
 
 
 class KeyRing:
-    """Hold the secrets, newest first; derive one key per purpose from each."""
+    """Hold the secrets, newest first; derive one key per purpose from each.
 
-    __slots__ = ("_secrets", "newest")
+    `development` marks a ring that nobody configured: it was made for this machine or this process.
+    """
 
-    def __init__(self, secrets: dict[int, bytes]) -> None:
+    __slots__ = ("_secrets", "development", "newest")
+
+    def __init__(self, secrets: dict[int, bytes], *, development: bool = False) -> None:
         if not secrets:
             raise ConfigurationError("a key ring needs at least one key; make one with `sessile keygen`")
         for key_id, secret in secrets.items():
@@ -38,6 +41,7 @@ class KeyRing:
                 raise ConfigurationError(f"key {key_id} has {len(secret)} bytes; it needs {KEY_BYTES} at least")
         self._secrets = dict(secrets)
         self.newest = next(iter(secrets))
+        self.development = development
 
     def __repr__(self) -> str:
         return f"<KeyRing ids {list(self._secrets)}>"
@@ -48,7 +52,7 @@ class KeyRing:
         return tuple(self._secrets)
 
     @classmethod
-    def parse(cls, text: str | Iterable[str]) -> KeyRing:
+    def parse(cls, text: str | Iterable[str], *, development: bool = False) -> KeyRing:
         """Read a ring from its written form.
 
         Raises:
@@ -69,7 +73,7 @@ class KeyRing:
                 secrets[key_id] = base64.urlsafe_b64decode(match[2] + "=" * (-len(match[2]) % 4))
             except (binascii.Error, ValueError) as error:
                 raise ConfigurationError(f"key {position} is not base64url") from error
-        return cls(secrets)
+        return cls(secrets, development=development)
 
     def derive(self, purpose: bytes) -> dict[int, bytes]:
         """Return one 32-byte key per secret for `purpose`, by id."""

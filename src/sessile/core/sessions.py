@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypedDict, Unpack
+from typing import NamedTuple, TypedDict, Unpack
 
 from ..errors import ConfigurationError, Unsupported
 from ..monitor import LogSink
@@ -55,7 +55,16 @@ class Options(TypedDict, total=False):
     entropy: Callable[[int], bytes]
 
 
-def _assemble(store: str | Store, options: Options, *, blocking: bool) -> tuple[Engine, CrossSiteGuard]:
+class Settings(NamedTuple):
+    """Hold what a door was told and its engine does not show, for whoever examines a configuration."""
+
+    production: bool
+    ring: KeyRing
+    clear_site_data: tuple[str, ...]
+    development_hosts: frozenset[str]
+
+
+def _assemble(store: str | Store, options: Options, *, blocking: bool) -> tuple[Engine, CrossSiteGuard, Settings]:
     unknown = options.keys() - Options.__annotations__.keys()
     if unknown:
         raise ConfigurationError(
@@ -68,6 +77,12 @@ def _assemble(store: str | Store, options: Options, *, blocking: bool) -> tuple[
     embedded = isinstance(opened, Embedded)
     key_file = opened.key_file if isinstance(opened, Embedded) else None
     ring = ring_for(options.get("keys"), production=production, key_file=key_file, embedded=embedded)
+    settings = Settings(
+        production=production,
+        ring=ring,
+        clear_site_data=tuple(options.get("clear_site_data", ("cache", "cookies", "storage"))),
+        development_hosts=frozenset(() if production else options.get("development_hosts", ("testserver",))),
+    )
     engine = Engine(
         store=opened,
         ring=ring,
@@ -77,12 +92,12 @@ def _assemble(store: str | Store, options: Options, *, blocking: bool) -> tuple[
         rules=Rules(policy, clock, frozenset(options.get("user_keys", USER_KEYS))),
         sinks=tuple(options.get("sinks", (LogSink(),))),
         places=options.get("places"),
-        clear_site_data=options.get("clear_site_data", ("cache", "cookies", "storage")),
-        development_hosts=frozenset(() if production else options.get("development_hosts", ("testserver",))),
+        clear_site_data=settings.clear_site_data,
+        development_hosts=settings.development_hosts,
         clock=clock,
         entropy=options.get("entropy", os.urandom),
     )
-    return engine, options.get("guard") or CrossSiteGuard()
+    return engine, options.get("guard") or CrossSiteGuard(), settings
 
 
 class AsyncSessions:
@@ -95,7 +110,7 @@ class AsyncSessions:
     """
 
     def __init__(self, store: str | Store = "memory://", **options: Unpack[Options]) -> None:
-        self.engine, self.guard = _assemble(store, options, blocking=False)
+        self.engine, self.guard, self.settings = _assemble(store, options, blocking=False)
 
     def open(self, facts: Facts) -> Awaitable[Session]:
         """Open the session of a request; for people who write their own adapter."""
@@ -158,7 +173,7 @@ class Sessions:
     """
 
     def __init__(self, store: str | Store = "memory://", **options: Unpack[Options]) -> None:
-        self.engine, self.guard = _assemble(store, options, blocking=True)
+        self.engine, self.guard, self.settings = _assemble(store, options, blocking=True)
 
     def open(self, facts: Facts) -> Session:
         """Open the session of a request; for people who write their own adapter."""

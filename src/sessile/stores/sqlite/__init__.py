@@ -74,6 +74,11 @@ class SqliteStore:
         _stores.add(self)
 
     @property
+    def path(self) -> Path:
+        """Return where the database is."""
+        return self._file.path
+
+    @property
     def key_file(self) -> Path:
         """Return where a development key lives: beside the database."""
         return self._file.path.with_name(f"{self._file.path.name}.key")
