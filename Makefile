@@ -67,7 +67,7 @@ wheel-test: $(STAMPS)/dev $(WHEEL_VENV)/stamp ## Build the wheel, install it alo
 	@$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . > build/wheel.log || { cat build/wheel.log; exit 1; }
 	@$(WHEEL_VENV)/bin/python -m pip install -qq --no-deps --force-reinstall build/wheel/*.whl
 	@$(WHEEL_VENV)/bin/python -c 'import sys, sessile; print("Testing", sessile.__file__); sys.exit("site-packages" not in sessile.__file__)'
-	@$(WHEEL_VENV)/bin/python -m pytest -q -n $(WORKERS) -m "$(QUICK) and not tree"
+	@$(WHEEL_VENV)/bin/python -m pytest -n $(WORKERS) -m "$(QUICK) and not tree"
 
 requirements: $(STAMPS)/dev ## Write docs/requirements.md from the tests
 	@$(BIN)/python tools/requirements_page.py
