@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -60,6 +60,7 @@ class Opened(msgspec.Struct):
     token: Token | None = None
     standing: Standing = Standing.LIVE
     storable: bool = True
+    kind: type[Session] = Session
 
 
 class Engine:
@@ -101,21 +102,23 @@ class Engine:
 
     # -- load ----------------------------------------------------------------------------------------------------------
 
-    async def load(self, facts: Facts) -> Session:
+    async def load(self, facts: Facts, kind: type[Session] = Session) -> Session:
         """Open the session that the request's cookie names; what is not a live session of ours is nobody's.
+
+        `kind` is the class that the framework's own idiom needs.
 
         Raises:
             StoreError: the store failed. The request must be refused (503), never treated as nobody's (R45).
         """
         now = self.clock()
-        opened = Opened(facts, now)
+        opened = Opened(facts, now, kind=kind)
         text = cookies.read(facts.cookie, self.cookie.name) if facts.cookie else None
         if text is None or not self._is_secure(facts):
             return self._nobody(opened)
         token = self._mint.verify(text) if isinstance(text, str) else None
         if token is None:
             if self.sinks:
-                why = "forged" if isinstance(text, str) else "duplicate"
+                why: Literal["forged", "duplicate"] = "forged" if isinstance(text, str) else "duplicate"
                 self._tell(events.TokenRefused(at=now, why=why, source=self._source(facts)))
             return self._nobody(opened)
         opened.token = token
@@ -137,7 +140,7 @@ class Engine:
         return session
 
     def _nobody(self, opened: Opened) -> Session:
-        session = Session(self.rules)
+        session = opened.kind(self.rules)
         session.opened = opened
         return session
 
@@ -190,7 +193,7 @@ class Engine:
         raise StoreUnavailable("a session changed faster than it could be read")
 
     def _live(self, opened: Opened, sid: str, record: Record, standing: Standing) -> Session:
-        session = Session(self.rules, record, sid)
+        session = opened.kind(self.rules, record, sid)
         opened.standing = standing
         session.opened = opened
         return session
