@@ -1,0 +1,180 @@
+"""What Flask calls: load when the context is pushed, answer or pass as the first function, commit as the last.
+
+moment                       Flask's hook                 what happens
+the context is pushed        `open_session`               guard, own endpoints without a session, load
+before anything of the app   first `before_request`       a request that must not pass ends here, through Flask
+after all `after_request`    `save_session`               commit; a failed one takes the response's place
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, cast
+
+from flask import Flask, Request, Response, request
+from flask.sessions import SessionInterface, SessionMixin
+
+from ...core.answers import NOTHING, Answer
+from ...core.bridge import drive
+from ...core.sessions import Sessions
+from ...errors import (
+    ConflictError,
+    SessileError,
+    SessionGone,
+    StepUpRequired,
+    StoreError,
+    TooManySessions,
+)
+from .. import replies
+from ..replies import Pages, Reply
+from ..wsgi import ENVIRON_KEY, is_refused, read_request
+from .session import FlaskSession, Unopened
+
+if TYPE_CHECKING:
+    from werkzeug.datastructures import Headers
+
+# Answered by an error handler that the application may replace with its own.
+HANDLED = (StepUpRequired, StoreError, TooManySessions, ConflictError, SessionGone)
+
+
+class SessileInterface(SessionInterface):
+    """Put sessions behind `flask.session`."""
+
+    def __init__(self, sessions: Sessions, *, pages: Pages, prefix: str | None, passive_paths: tuple[str, ...]) -> None:
+        self.sessions = sessions
+        self._pages = pages
+        self._prefix = prefix
+        self._passive_paths = passive_paths
+
+    # -- the request ---------------------------------------------------------------------------------------------------
+
+    def open_session(self, app: Flask, request: Request) -> FlaskSession:
+        """Open the request's session; what must not pass gets a stand-in, which the first function refuses."""
+        environ = request.environ
+        environ[ENVIRON_KEY] = session = self._open(environ)
+        return session
+
+    def _open(self, environ: dict[str, object]) -> FlaskSession:
+        sessions = self.sessions
+        facts, which = read_request(environ, self._prefix, self._passive_paths)
+        rules = sessions.engine.rules
+        if is_refused(sessions, facts):
+            return Unopened.because(rules, replies.cross_site())
+        if which == "session.js":
+            return Unopened.because(rules, replies.serve(which, facts, FlaskSession(rules), self._pages))
+        try:
+            return cast("FlaskSession", drive(sessions.engine.load(facts, FlaskSession)))
+        except StoreError as error:
+            return Unopened.because(rules, error)
+
+    def enter(self) -> Response | None:
+        """Answer what never reaches the application: refused requests and Sessile's own endpoints."""
+        # Not `flask.session`: looking through the proxy counts as access, and would add Vary to every response.
+        session = request.environ.get(ENVIRON_KEY)
+        if not isinstance(session, FlaskSession):
+            return None
+        if type(session) is Unopened:
+            return respond(session.refuse())
+        session.served = True
+        which = replies.endpoint(request.path, self._prefix)
+        if which is None:
+            return None
+        return respond(replies.serve(which, session.opened.facts, session, self._pages))
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """Commit, and put the headers on the response; if the commit fails, the response is replaced in place."""
+        if not isinstance(session, FlaskSession):
+            return
+        try:
+            answer = self.sessions.commit(session)
+        except SessileError as error:
+            session.forsake()
+            if not session.served or not isinstance(error, HANDLED):
+                raise
+            become(response, app.make_response(app.handle_user_exception(error)))
+            return
+        if answer is not NOTHING:
+            add_headers(response.headers, answer)
+
+    def handle(self, error: Exception) -> Response:
+        """Answer one of `HANDLED`; an application registers its own handler to answer otherwise."""
+        session = request.environ.get(ENVIRON_KEY)
+        opened = session.opened if isinstance(session, FlaskSession) else None
+        facts = read_request(request.environ, None, ())[0] if opened is None else opened.facts
+        reply = replies.refusal(error, facts, self._pages) if isinstance(error, SessileError) else None
+        if reply is None:
+            raise error
+        return respond(reply)
+
+    def is_null_session(self, obj: object) -> bool:
+        """Tell whether there is no session to commit: none was opened."""
+        return obj is None or type(obj) is Unopened
+
+    # -- what extensions ask -------------------------------------------------------------------------------------------
+
+    def get_cookie_name(self, app: Flask) -> str:
+        """Return the cookie's name."""
+        return self.sessions.engine.cookie.name
+
+    def get_cookie_domain(self, app: Flask) -> str | None:
+        """Return the cookie's Domain, None for this host alone."""
+        return self.sessions.engine.cookie.domain
+
+    def get_cookie_path(self, app: Flask) -> str:
+        """Return the cookie's Path."""
+        return self.sessions.engine.cookie.path
+
+    def get_cookie_httponly(self, app: Flask) -> bool:
+        """Return True: no script reads the cookie."""
+        return True
+
+    def get_cookie_secure(self, app: Flask) -> bool:
+        """Return True: the cookie travels encrypted."""
+        return True
+
+    def get_cookie_samesite(self, app: Flask) -> str | None:
+        """Return the cookie's SameSite."""
+        return self.sessions.engine.cookie.samesite
+
+    def get_cookie_partitioned(self, app: Flask) -> bool:
+        """Return False: the cookie is not partitioned."""
+        return False
+
+    def get_expiration_time(self, app: Flask, session: SessionMixin) -> dt.datetime | None:
+        """Return when the browser drops the cookie, None when it closes: `CookieRules(max_age=…)` says so."""
+        max_age = self.sessions.engine.cookie.max_age
+        return None if max_age is None else dt.datetime.now(dt.UTC) + dt.timedelta(seconds=max_age)
+
+    def should_set_cookie(self, app: Flask, session: SessionMixin) -> bool:
+        """Return False: a cookie is set when a session begins, signs in or rotates, and by the commit alone."""
+        return False
+
+
+def respond(reply: Reply) -> Response:
+    """Make Flask's response of a reply."""
+    response = Response(reply.body, reply.status, list(reply.headers))
+    if not any(name == "content-type" for name, _ in reply.headers):
+        del response.headers["content-type"]
+    return response
+
+
+def become(response: Response, other: Response) -> None:
+    """Put `other` in the place of a response that must not leave, cookies and all; its own clean-ups still run."""
+    close = getattr(response.response, "close", None)
+    if close is not None:
+        close()
+    response.status = other.status
+    response.headers = other.headers
+    response.response = other.response
+    response.direct_passthrough = other.direct_passthrough
+    response.call_on_close(other.close)
+
+
+def add_headers(headers: Headers, answer: Answer) -> None:
+    """Put the session's headers among the application's."""
+    vary = ", ".join(headers.getlist("vary")) or None
+    for name, value in answer.headers(headers.get("cache-control"), vary):
+        if name == "set-cookie":
+            headers.add(name, value)
+        else:
+            headers[name] = value
