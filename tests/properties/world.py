@@ -70,6 +70,7 @@ class World:
         self.served: list[Served] = []
         self.renewed: dict[str, float] = {}
         self.first_seen: dict[tuple[str, int], float] = {}
+        self.ended: set[str] = set()
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         ring = KeyRing({0: bytes(range(32))})
@@ -165,7 +166,9 @@ class World:
         if carried is not None:
             token = self.read(carried)
             sid = session_id(token.seed)
-            self.served.append(Served(self.now, client.name, sid, token.generation, session.user_id == "ada"))
+            alive = session.user_id == "ada"
+            assert not (alive and sid in self.ended), "an ended session was revived"
+            self.served.append(Served(self.now, client.name, sid, token.generation, alive))
             self._note(sid)
         return session
 
@@ -185,7 +188,9 @@ class World:
 
     def _note(self, sid: str) -> None:
         found = self.held(sid)
-        if isinstance(found, Record) and found.control.line.head:
+        if not isinstance(found, Record):
+            self.ended.add(sid)
+        elif found.control.line.head:
             self.first_seen.setdefault((sid, found.control.generation), self.now)
 
     def _take(self, client: Client, cookie: str | None, *, keep_only: bool = False) -> None:
