@@ -167,7 +167,8 @@ class PolicyReport(NamedTuple):
 def duration(seconds: float) -> str:
     """Write a number of seconds as people say it."""
     for size, unit in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min")):
-        if seconds >= size:
+        # In quarters at most: 65 s is nobody's 1.08333 min.
+        if seconds >= size and (seconds / size * 4).is_integer():
             return f"{seconds / size:g} {unit}"
     return f"{seconds:g} s"
 

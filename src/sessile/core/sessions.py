@@ -55,6 +55,11 @@ class Options(TypedDict, total=False):
     entropy: Callable[[int], bytes]
 
 
+def is_production() -> bool:
+    """Tell whether the environment says that people use this: SESSILE_PRODUCTION is set and not 0."""
+    return os.environ.get("SESSILE_PRODUCTION", "") not in ("", "0")
+
+
 class Settings(NamedTuple):
     """Hold what a door was told and its engine does not show, for whoever examines a configuration."""
 
@@ -70,7 +75,7 @@ def _assemble(store: str | Store, options: Options, *, blocking: bool) -> tuple[
         raise ConfigurationError(
             f"unknown option {sorted(unknown)[0]!r}; there are {', '.join(sorted(Options.__annotations__))}"
         )
-    production = options.get("production", os.environ.get("SESSILE_PRODUCTION", "") not in ("", "0"))
+    production = options.get("production", is_production())
     opened = open_store(store, blocking=blocking) if isinstance(store, str) else store
     policy = options.get("policy") or Policy()
     clock = options.get("clock", time.time)
