@@ -64,7 +64,7 @@ def _portable(key: str, value: Any, depth: int) -> Any:
     kind: type[Any] = type(value)  # pyright: ignore[reportUnknownVariableType]
     if kind in ATOMS:
         if kind is int and not _INT64_MIN <= value <= _UINT64_MAX:
-            return msgspec.msgpack.Ext(_INT, b"%d" % value)
+            return msgspec.msgpack.Ext(_INT, _digits(key, value))
         return value
     if depth >= MAX_DEPTH:
         raise ValueTooDeep(key, f"nested deeper than {MAX_DEPTH} levels")
@@ -84,11 +84,18 @@ def _portable(key: str, value: Any, depth: int) -> Any:
     return _portable_subclass(key, value, depth)
 
 
+def _digits(key: str, value: int) -> bytes:
+    try:
+        return b"%d" % value
+    except ValueError as error:  # longer than the interpreter converts, and it could not be read back either
+        raise ValueUnsupported(key, "a whole number has too many digits") from error
+
+
 def _portable_key(key: str, name: Any) -> Any:
     if type(name) is str or (type(name) is int and _INT64_MIN <= name <= _UINT64_MAX):
         return name
     if isinstance(name, str):
-        return str(name)
+        return str.__str__(name)
     raise ValueUnsupported(key, f"a mapping inside has a key of type {type(name).__name__}; use text or whole numbers")
 
 
