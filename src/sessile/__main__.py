@@ -1,0 +1,5 @@
+"""`python -m sessile`: the command line."""
+
+from .cli import main
+
+main()

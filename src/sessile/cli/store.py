@@ -1,0 +1,57 @@
+"""A store as operators open it: one that is there already. Nothing is created, no key is needed."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from ..core.keys import KeyRing, generate
+from ..core.sessions import Sessions
+from ..errors import ConfigurationError, StoreUnavailable
+from ..stores.memory import MemoryStore
+from ..stores.sqlite import SqliteStore
+from ..stores.sqlite.file import APPLICATION_ID, unavailable
+
+ENVIRONMENT: Final = "SESSILE_STORE"
+
+StoreOption = Annotated[
+    str, typer.Option("--store", envvar=ENVIRONMENT, metavar="URL", help="The store, as in sqlite:///sessions.db.")
+]
+
+
+def existing(url: str) -> Sessions:
+    """Open the store that `url` names.
+
+    The ring is a throw-away: operators' verbs take ids, and no token is read or minted.
+
+    Raises:
+        ConfigurationError: the URL names no store, or one that no other process can see, or one that is not there.
+        StoreUnavailable: it is there and cannot be read.
+    """
+    if not url:
+        raise ConfigurationError(f"no store is named: give --store URL, or set {ENVIRONMENT}")
+    sessions = Sessions(url, keys=KeyRing.parse(generate()), sinks=())
+    store = sessions.engine.store
+    if isinstance(store, MemoryStore):
+        raise ConfigurationError("memory:// lives and dies inside the application's process; nobody else can see it")
+    if isinstance(store, SqliteStore):
+        _check_database(store.path)
+    return sessions
+
+
+def _check_database(path: Path) -> None:
+    if not path.is_file():
+        raise ConfigurationError("there is no session database at this path (it is created by the application)")
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            ours = connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
+    except sqlite3.Error as error:
+        raise unavailable(error) from error
+    except OSError as error:
+        raise StoreUnavailable("the session database cannot be read") from error
+    if not ours:
+        raise ConfigurationError("the file at this path is not a session database of Sessile's")
