@@ -388,10 +388,11 @@ def test_a_head_request_commits_like_any_other(world: World) -> None:
 
 
 def test_nested_middlewares_with_the_same_sessions_work_as_one(world: World) -> None:
-    """There is one session, one commit, one cookie."""
+    """There is one session, one load, one commit, one cookie."""
     inner = SessionMiddleware(application(VIEWS), world.sessions)
-    got = browser_of(world, inner).get("/write")
-    assert (len(got.all("set-cookie")), world.store.calls.count("create")) == (1, 1)
+    browser = browser_of(world, inner)
+    assert len(browser.get("/write").all("set-cookie")) == 1
+    assert (browser.get("/read").text, world.store.calls) == ("Ada", ["create", "load"])
 
 
 def test_two_middlewares_with_sessions_of_their_own_do_not_see_each_other(world: World) -> None:

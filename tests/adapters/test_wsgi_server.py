@@ -13,6 +13,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import flask
 import pytest
+from waitress import wasyncore
 from waitress.server import create_server
 
 from sessile import Sessions
@@ -66,11 +67,21 @@ def fixture_port(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int
     """Serve an application with threads, on a free port of loopback."""
     make, store = SERVED[request.param]
     sessions = Sessions("memory://" if store == "memory" else f"sqlite:///{tmp_path}/sessions.db", sinks=())
-    server = create_server(make(sessions), host="127.0.0.1", port=0, threads=12, clear_untrusted_proxy_headers=True)
-    thread = threading.Thread(target=server.run, daemon=True)
+    server: Any = create_server(
+        make(sessions), host="127.0.0.1", port=0, threads=12, clear_untrusted_proxy_headers=True
+    )
+    stop = threading.Event()
+
+    def serve() -> None:
+        while not stop.is_set():
+            wasyncore.loop(timeout=0.02, map=server._map, count=1)
+        server.task_dispatcher.shutdown()
+        wasyncore.close_all(server._map)
+
+    thread = threading.Thread(target=serve)
     thread.start()
     yield int(server.effective_port)
-    server.close()
+    stop.set()
     thread.join(10)
     sessions.close()
 
