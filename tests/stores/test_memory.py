@@ -8,7 +8,6 @@ from typing import cast
 
 import msgspec
 import pytest
-from tests.support.requirements import requirement
 
 from sessile.core.bridge import drive
 from sessile.core.ports import Created, Store
@@ -26,6 +25,7 @@ from sessile.testing.store_contract import (
     replacing,
     values,
 )
+from tests.support.requirements import requirement
 
 
 class TestBlocking(StoreContract):
@@ -168,6 +168,29 @@ def test_a_flood_leaves_nothing_behind() -> None:
     for _ in range(30_000):
         drive(store.create(new_id(), new_record()))
     assert len(store._epoch.due) <= 3 * 10 + 10_000
+
+
+@requirement("R50")
+def test_the_indexes_hold_the_living_alone() -> None:
+    """However sessions went - ended, renewed, swept, evicted - no index remembers them."""
+    now, store = time.time(), MemoryStore(capacity=15)
+    for number in range(40):
+        user, session_id = (f"user {number % 3}", None)[number % 2], new_id()
+        record = new_record(user, at=now)
+        drive(store.create(session_id, record))
+        if number % 4 == 0:
+            drive(store.create(new_id(), record, replaces=replacing(session_id, record, required=True)))
+        if number % 3 == 0:
+            drive(store.end(session_id, new_tombstone()))
+        if number % 5 == 0:
+            drive(store.end_user(f"user {number // 5 % 3}", new_tombstone()))
+    indexes = store._epoch
+    indexed = set(indexes.anonymous).union(*indexes.users.values()) | set(indexes.tombstones)
+    assert indexed == set(indexes.held)
+    while drive(store.sweep(now + 2 * IDLE, 4)):
+        pass
+    for index in (indexes.held, indexes.users, indexes.anonymous, indexes.tombstones, indexes.due):
+        assert not index
 
 
 def test_a_loaded_record_does_not_change_under_its_reader() -> None:

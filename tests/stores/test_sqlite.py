@@ -20,7 +20,6 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.requirements import requirement
 
 from sessile.core.bridge import drive
 from sessile.core.ports import Created, Gone, Store, Taken
@@ -46,6 +45,7 @@ from sessile.testing.store_contract import (
     replacing,
     values,
 )
+from tests.support.requirements import requirement
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX processes")
 
@@ -215,6 +215,23 @@ def test_the_loop_does_not_stand_still_behind_another_process(path: Path, store:
     asyncio.run(main())
 
 
+def test_the_loop_does_not_wait_for_another_thread(path: Path) -> None:
+    """While a thread of this process is in a transaction, the loop's writes wait in the queue and the loop ticks."""
+
+    async def main() -> None:
+        store, record, session_id = SqliteStore(path, blocking=False), new_record(a=0), new_id()
+        await store.create(session_id, record)
+        with store._writer._lock:
+            write = asyncio.ensure_future(store.save(session_id, changing(record, a=1), record))
+            for _ in range(20):
+                await asyncio.sleep(0.005)
+            assert not write.done()
+        assert isinstance(await write, Record)
+        await store.close()
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+
+
 @pytest.mark.parametrize("blocking", [True, False])
 @requirement("R45")
 def test_a_lock_held_beyond_the_budget_is_an_outage(path: Path, store: SqliteStore, blocking: bool) -> None:
@@ -313,7 +330,7 @@ for thread in threads:
 async def work(name):
     for session_id in ids[1:]:
         read = await store.load(session_id)
-        if isinstance(read, Record):  # another child may have ended it
+        if isinstance(read, Record):  # else another child has ended it
             assert isinstance(await store.save(session_id, changing(read, **{name: 1}), read), Record | Gone)
     await store.end(ids[int(name) + 1], new_tombstone())
 children = []
@@ -321,6 +338,10 @@ for number in range(4):
     child = os.fork()
     if not child:
         try:
+            folder = "/proc/self/fd/" if os.path.isdir("/proc/self/fd") else ""
+            files = [folder + name for name in os.listdir(folder)] if folder else []
+            open_ones = [os.readlink(file) for file in files if os.path.lexists(file)]
+            assert not any(target.startswith(path) for target in open_ones), "a connection crossed the fork"
             run(work(str(number)))
             run(store.close())
             os._exit(0)

@@ -95,6 +95,8 @@ class Writer:
             StoreUnavailable: it was not, in time or at all.
         """
         job = self._enter(work, durable=durable)
+        with self._turnstile:
+            pass
         while not job.done:
             now = time.monotonic()
             if self._lock.acquire(timeout=max(job.deadline - now, 0.05)):
@@ -174,6 +176,9 @@ class Writer:
 
     def _reset(self) -> None:
         self._lock = threading.Lock()  # held by whoever uses one of the two connections
+        self._turnstile = (
+            threading.Lock()
+        )  # held by a checkpoint that wants the lock next: busy writers would starve it
         self._gate = threading.Lock()  # held for a moment to change the queue or the thread
         self._checkpointing = threading.Lock()
         self._wake = threading.Event()
@@ -335,7 +340,7 @@ class Writer:
         ):
             _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             connection.execute("PRAGMA busy_timeout=100")
-            with self._lock:
+            with self._turnstile, self._lock:
                 if pages > WAL_PAGES_AT_MOST:
                     connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
                 # The first write after a complete checkpoint fsyncs the WAL's header: be it this one, not the loop's.
