@@ -16,10 +16,10 @@ when it is returned. Whatever is not sent is still closed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ..core.answers import NOTHING, Answer
+from ..core.answers import NOTHING, READ, Answer
 from ..core.crosssite import SAFE_METHODS
 from ..core.requests import Facts
 from ..core.session import Session
@@ -39,6 +39,7 @@ _OWNER: Final = "sessile.sessions"
 _PASSIVE: Final = "HTTP_" + replies.PASSIVE_HEADER.upper().replace("-", "_")
 _BARE: Final = frozenset({"content-type", "content-length"})
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
+_READ: Final = READ.headers(None, None)
 
 
 class SessionMiddleware:
@@ -302,9 +303,15 @@ def _server(environ: WSGIEnvironment) -> str:
 
 
 def _header(environ: WSGIEnvironment, name: str) -> str | None:
-    key = name.upper().replace("-", "_")
-    found: Any = environ.get(key if name in _BARE else f"HTTP_{key}")
+    found: Any = environ.get(_variable(name))
     return None if found is None else str(found)
+
+
+@lru_cache(maxsize=256)
+def _variable(name: str) -> str:
+    """Return the name of a header in the environment; names are asked for by code, never by clients."""
+    key = name.upper().replace("-", "_")
+    return key if name in _BARE else f"HTTP_{key}"
 
 
 def is_refused(sessions: Sessions, facts: Facts) -> bool:
@@ -319,6 +326,16 @@ def merged(headers: list[tuple[str, str]], answer: Answer) -> list[tuple[str, st
     """Return the application's headers with those of the session."""
     if answer is NOTHING:
         return headers
+    cache, vary = said_of_caches(headers)
+    ours = headers_of(answer, cache, vary)
+    if cache is None and vary is None:
+        return headers + ours
+    replaced = {name for name, _ in ours if name != "set-cookie"}
+    return [pair for pair in headers if pair[0].lower() not in replaced] + ours
+
+
+def said_of_caches(headers: list[tuple[str, str]]) -> tuple[str | None, str | None]:
+    """Return what the application itself says in Cache-Control and in Vary."""
     cache: str | None = None
     vary: str | None = None
     for name, value in headers:
@@ -329,11 +346,12 @@ def merged(headers: list[tuple[str, str]], answer: Answer) -> list[tuple[str, st
                 vary = value if vary is None else f"{vary}, {value}"
             case _:
                 pass
-    ours = answer.headers(cache, vary)
-    if cache is None and vary is None:
-        return headers + ours
-    replaced = {name for name, _ in ours if name != "set-cookie"}
-    return [pair for pair in headers if pair[0].lower() not in replaced] + ours
+    return cache, vary
+
+
+def headers_of(answer: Answer, cache: str | None, vary: str | None) -> list[tuple[str, str]]:
+    """Return the session's headers; most responses have read a session and say nothing of caches themselves."""
+    return _READ if answer is READ and cache is None and vary is None else answer.headers(cache, vary)
 
 
 def _send(reply: Reply, facts: Facts, start_response: StartResponse, answer: Answer = NOTHING) -> Iterable[bytes]:

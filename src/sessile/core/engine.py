@@ -256,7 +256,7 @@ class Engine:
         opened: Opened = session.opened
         now = self.clock()
         if self._is_only_read(session, opened, now) and not session.damaged:
-            session.closed = True
+            session.close(session.id)
             return answers.READ if session.accessed else answers.NOTHING
         try:
             answer, sid = await self._commit(session, opened, now)

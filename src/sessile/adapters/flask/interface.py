@@ -27,11 +27,14 @@ from ...errors import (
 )
 from .. import replies
 from ..replies import Pages, Reply
-from ..wsgi import ENVIRON_KEY, is_refused, read_request
+from ..wsgi import ENVIRON_KEY, headers_of, is_refused, read_request, said_of_caches
 from .session import FlaskSession, Unopened
 
 if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
+
     from werkzeug.datastructures import Headers
+    from werkzeug.local import LocalProxy
 
 # Answered by an error handler that the application may replace with its own.
 HANDLED = (StepUpRequired, StoreError, TooManySessions, ConflictError, SessionGone)
@@ -54,7 +57,7 @@ class SessileInterface(SessionInterface):
         environ[ENVIRON_KEY] = session = self._open(environ)
         return session
 
-    def _open(self, environ: dict[str, object]) -> FlaskSession:
+    def _open(self, environ: WSGIEnvironment) -> FlaskSession:
         sessions = self.sessions
         facts, which = read_request(environ, self._prefix, self._passive_paths)
         rules = sessions.engine.rules
@@ -63,23 +66,25 @@ class SessileInterface(SessionInterface):
         if which == "session.js":
             return Unopened.because(rules, replies.serve(which, facts, FlaskSession(rules), self._pages))
         try:
-            return cast("FlaskSession", drive(sessions.engine.load(facts, FlaskSession)))
+            session = cast("FlaskSession", drive(sessions.engine.load(facts, FlaskSession)))
         except StoreError as error:
             return Unopened.because(rules, error)
+        if which is not None:
+            session.asks_for = which
+        return session
 
     def enter(self) -> Response | None:
         """Answer what never reaches the application: refused requests and Sessile's own endpoints."""
         # Not `flask.session`: looking through the proxy counts as access, and would add Vary to every response.
-        session = request.environ.get(ENVIRON_KEY)
-        if not isinstance(session, FlaskSession):
-            return None
-        if type(session) is Unopened:
+        session = present().get(ENVIRON_KEY)
+        if type(session) is FlaskSession:
+            session.served = True
+            which = session.asks_for
+            if which is not None:
+                return respond(replies.serve(which, session.opened.facts, session, self._pages))
+        elif type(session) is Unopened:
             return respond(session.refuse())
-        session.served = True
-        which = replies.endpoint(request.path, self._prefix)
-        if which is None:
-            return None
-        return respond(replies.serve(which, session.opened.facts, session, self._pages))
+        return None
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Commit, and put the headers on the response; if the commit fails, the response is replaced in place."""
@@ -93,6 +98,8 @@ class SessileInterface(SessionInterface):
                 raise
             become(response, app.make_response(app.handle_user_exception(error)))
             return
+        # The request outlives its response until the collector finds it; the session need not.
+        present().pop(ENVIRON_KEY, None)
         if answer is not NOTHING:
             add_headers(response.headers, answer)
 
@@ -150,6 +157,11 @@ class SessileInterface(SessionInterface):
         return False
 
 
+def present() -> WSGIEnvironment:
+    """Return the environment of the request that is served, by the shortest way."""
+    return cast("LocalProxy[Request]", request)._get_current_object().environ  # pyright: ignore[reportPrivateUsage]
+
+
 def respond(reply: Reply) -> Response:
     """Make Flask's response of a reply."""
     response = Response(reply.body, reply.status, list(reply.headers))
@@ -172,9 +184,9 @@ def become(response: Response, other: Response) -> None:
 
 def add_headers(headers: Headers, answer: Answer) -> None:
     """Put the session's headers among the application's."""
-    vary = ", ".join(headers.getlist("vary")) or None
-    for name, value in answer.headers(headers.get("cache-control"), vary):
-        if name == "set-cookie":
-            headers.add(name, value)
+    cache, vary = said_of_caches(headers.to_wsgi_list())
+    for name, value in headers_of(answer, cache, vary):
+        if (name == "vary" and vary is not None) or (name == "cache-control" and cache is not None):
+            headers.set(name, value)
         else:
-            headers[name] = value
+            headers.add(name, value)

@@ -12,7 +12,7 @@ from ...core.factors import Factor
 from ...core.record import Record
 from ...core.session import Keep, Rules, Session
 from ...errors import DataError, StoreError
-from ..replies import Reply
+from ..replies import Endpoint, Reply
 
 _PERMANENT: Final = "_permanent"
 _CSRF: Final = "csrf_token"
@@ -28,6 +28,8 @@ class FlaskSession(Session, SessionMixin):
 
     # Whether a request is being served: `session_transaction()` and friends have no response to put an error in.
     served = False
+    # Which of Sessile's own endpoints the request is for, if any.
+    asks_for: Endpoint | None = None
     _said_modified = False
 
     @property
