@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
 
+from ..errors import ConfigurationError
 from .keys import KeyRing
 from .network import prefix
 from .record import Context
@@ -64,11 +65,21 @@ _HINTED: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Hold the rung for each kind of change."""
+    """Hold the rung for each kind of change.
+
+    Raises:
+        ConfigurationError: there is no such rung.
+    """
 
     network: Rung = "log"
     agent: Rung = "log"
     both: Rung = "challenge"
+
+    def __post_init__(self) -> None:
+        """Refuse a misspelled rung at start, not at the first thief."""
+        for rung in (self.network, self.agent, self.both):
+            if rung not in RUNGS:
+                raise ConfigurationError(f"binding: the rungs are {', '.join(RUNGS)}")
 
 
 def changed(stored: Context, seen: Context) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ MAX_COOKIE_BYTES: Final = 4096
 MAX_ATTRIBUTE_BYTES: Final = 1024
 MAX_AGE_LIMIT: Final = 400 * 86_400
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_ATTRIBUTE: Final = re.compile(r"[!-+\--:<-~]*")  # printable ASCII but space, comma and semicolon
 _EPOCH: Final = "Thu, 01 Jan 1970 00:00:00 GMT"
 
 # What a session sets on a response, beside its cookie.
@@ -70,10 +71,11 @@ class CookieRules:
             return "SameSite is Lax, Strict or None"
         if self.samesite == "None" and not self.cross_site_cookie_is_my_decision:
             return "SameSite=None goes along with every site's requests; set cross_site_cookie_is_my_decision (R13)"
-        if self.max_age is not None and not 0 < self.max_age <= MAX_AGE_LIMIT:
-            return "Max-Age is between 1 second and 400 days (R15)"
-        if not self.path.startswith("/") or any(c in f"{self.path}{self.domain or ''}" for c in ";, \r\n\t"):
-            return "Path begins with / and neither Path nor Domain holds separators"
+        # A fraction would be ignored by browsers; `True` is a number to Python and a mistake to everyone else.
+        if self.max_age is not None and (type(self.max_age) is not int or not 0 < self.max_age <= MAX_AGE_LIMIT):
+            return "Max-Age is a whole number, between 1 second and 400 days (R15)"
+        if not self.path.startswith("/") or not _ATTRIBUTE.fullmatch(self.path + (self.domain or "")):
+            return "Path begins with / and neither Path nor Domain holds separators, or anything but ASCII"
         if len(self.attributes) > MAX_ATTRIBUTE_BYTES:
             return "the attributes exceed 1024 bytes (R14)"
         return None

@@ -59,8 +59,9 @@ class Policy:
             # A NaN is neither positive nor anything else, and would never expire.
             if not 0 < value < float("inf"):
                 raise ConfigurationError(f"policy: {name} must be a positive, finite number of seconds")
-        if not 0 <= self.clock_skew < float("inf"):
-            raise ConfigurationError("policy: clock_skew must be zero or more seconds")
+        # It is what idle is enforced late by, and what a rotation must settle in spite of.
+        if not 0 <= self.clock_skew < self.grace:
+            raise ConfigurationError("policy: clock_skew must be zero or more seconds, and less than grace")
         if self.grace > 300:
             raise ConfigurationError(
                 "policy: grace is for requests in flight; more than 300 s gives thieves time (R29)"
@@ -77,6 +78,12 @@ class Policy:
             raise ConfigurationError("policy: max_sessions is at least 1")
         if self.max_bytes < 1024:
             raise ConfigurationError("policy: max_bytes is at least 1024")
+        if self.on_limit not in ("refuse", "end-oldest"):
+            raise ConfigurationError("policy: on_limit is refuse or end-oldest")
+        if self.on_replay not in ("end", "end-all"):
+            raise ConfigurationError("policy: on_replay is end or end-all")
+        if isinstance(self.keep, str) and self.keep not in ("all", "none"):
+            raise ConfigurationError("policy: keep is all, none, or a set of keys")
 
     @property
     def tolerance(self) -> float:
@@ -127,9 +134,10 @@ class Policy:
 
     def expired(self, control: Control, seen_at: float, now: float) -> EndReason | None:
         """Return which limit has passed, if any; at the limit itself the session is over."""
-        if now >= control.authenticated_at + self.absolute:
+        # Written so that a NaN, which a damaged record may hold, has passed: compared the other way it never would.
+        if not now < control.authenticated_at + self.absolute:
             return EndReason.ABSOLUTE
-        if now >= seen_at + self.idle + self.tolerance:
+        if not now < seen_at + self.idle + self.tolerance:
             return EndReason.IDLE
         return None
 

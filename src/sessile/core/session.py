@@ -133,9 +133,9 @@ class Session(MutableMapping[str, Any]):
 
     def __iter__(self) -> Iterator[str]:
         self.accessed = True
-        raw = self._raw
-        yield from [key for key in raw if key not in self._dropped]
-        yield from [key for key in self._live if key not in raw]
+        stored = [key for key in self._raw if key in self]
+        yield from stored
+        yield from [key for key in self._live if key not in self._raw]
 
     def __len__(self) -> int:
         self.accessed = True
@@ -143,7 +143,7 @@ class Session(MutableMapping[str, Any]):
 
     def __contains__(self, key: object) -> bool:
         self.accessed = True
-        return key in self._live or (key in self._raw and key not in self._dropped)
+        return key in self._live or (isinstance(key, str) and self._decoded(key) is not _MISSING)
 
     def _decoded(self, key: str) -> Any:
         raw = self._raw.get(key)
@@ -154,6 +154,7 @@ class Session(MutableMapping[str, Any]):
         except ValueError:
             # Not what we wrote: refused by the one decoder, reported at commit, absent to the application (R46).
             self.damaged = True
+            self._raw = {name: other for name, other in self._raw.items() if name != key}
             return _MISSING
         if type(value) not in values.ATOMS:
             self._live[key] = value  # it can be changed in place, so commit must look at it again
@@ -511,6 +512,8 @@ class Session(MutableMapping[str, Any]):
         """Freeze the session after its commit, under the id that it is stored by now."""
         self.closed = True
         self.id = session_id
+        # Its facts know the request, and the request knows the session: without this, only the collector frees them.
+        self.opened = None
 
 
 def with_factor(control: Control, factor: Factor, *, complete: bool) -> Control:
