@@ -97,9 +97,7 @@ def changed(stored: Context, seen: Context) -> tuple[str, ...]:
 
 def remembered(stored: Context, seen: Context) -> Context:
     """Return what to remember from now on: what was seen, and what was known where nothing was seen."""
-    return Context(
-        seen.network or stored.network, seen.agent or stored.agent, seen.platform or stored.platform, stored.place
-    )
+    return Context(seen.network or stored.network, seen.agent or stored.agent, seen.platform or stored.platform)
 
 
 def _differs(left: str, right: str) -> bool:

@@ -42,7 +42,7 @@ def describe(session_id: str, record: Record, *, deadline: float, current: bool 
         kind="anonymous" if control.user is None else "authenticated" if complete else "pending",
         agent=control.context.agent,
         platform=control.context.platform,
-        place=control.context.place,
+        place=control.place,
         created_at=control.created_at,
         seen_at=record.seen_at,
         expires_at=deadline,

@@ -61,14 +61,13 @@ class Context(msgspec.Struct, frozen=True, array_like=True):
     network: bytes = b""
     agent: str = ""
     platform: str = ""
-    place: str = ""
 
 
 class Control(msgspec.Struct, frozen=True, array_like=True):
     """Hold Sessile's half of a record. Times are seconds since 1970.
 
     `authenticated_at` is where the absolute timeout counts from: creation, or the last successful authentication (R35).
-    `user_key` names the data key through which the application itself signs in, if it does.
+    `place` is where it began, if known. `user_key` names the data key through which the application itself signs in, if it does.
     """
 
     schema: int
@@ -84,6 +83,7 @@ class Control(msgspec.Struct, frozen=True, array_like=True):
     challenged: bool = False
     user_key: str | None = None
     context: Context = Context()
+    place: str = ""
 
 
 class Record(msgspec.Struct, frozen=True):

@@ -48,54 +48,30 @@ class Session(MutableMapping[str, Any]):
     `SessionClosed`.
     """
 
-    __slots__ = (
-        "_clock",
-        "_control",
-        "_dropped",
-        "_live",
-        "_raw",
-        "_rules",
-        "accessed",
-        "base",
-        "closed",
-        "context",
-        "damaged",
-        "ended",
-        "everywhere",
-        "factor",
-        "id",
-        "intent",
-        "kept",
-        "opened",
-        "raise_on_conflict",
-        "signed_out",
-    )
+    # Most requests change none of these, so they are not set one by one for each.
+    accessed: bool = False
+    closed: bool = False
+    damaged: bool = False
+    everywhere: bool = False
+    raise_on_conflict: bool = False
+    signed_out: bool = False
+    ended: EndReason | None = None
+    factor: Factor | None = None
+    intent: Intent | None = None
+    kept: frozenset[str] | None = None
+    opened: Any = None
+    _control: Control | None = None
+    _dropped: frozenset[str] = _NO_KEYS
+    _raw: Mapping[str, msgspec.Raw | bytes] = _NO_DATA
 
     def __init__(self, rules: Rules, base: Record | None = None, session_id: str | None = None) -> None:
         self._rules = rules
         self.base = base
         self.id = session_id
-        self._raw: Mapping[str, msgspec.Raw | bytes]
-        if base is None:
-            self._control: Control | None = None
-            self._raw = _NO_DATA
-        else:
+        self._live: dict[str, Any] = {}
+        if base is not None:
             self._control = control = base.control
             self._raw = base.data if not (control.pending or control.challenged) else self._unclaimed(base.data)
-        self._live: dict[str, Any] = {}
-        self._dropped: frozenset[str] = _NO_KEYS
-        self.accessed = False
-        self.closed = False
-        self.intent: Intent | None = None
-        self.factor: Factor | None = None
-        self.signed_out = False
-        self.everywhere = False
-        self.ended: EndReason | None = None
-        self.kept: frozenset[str] | None = None
-        self.damaged = False
-        self.raise_on_conflict = False
-        self.context: Context | None = None
-        self.opened: Any = None
 
     # -- the mapping ---------------------------------------------------------------------------------------------------
 
