@@ -1,52 +1,62 @@
-"""FastAPI: the same middleware, and dependencies.
+"""FastAPI: the middleware of Starlette, and dependencies that hand a path operation its session and its user.
 
-    app = FastAPI()
-    app.add_middleware(SessionMiddleware, sessions=sessions)
+    app.add_middleware(SessionMiddleware, sessions=AsyncSessions("sqlite:///sessions.db"))
 
-    @app.get("/me")
-    async def me(user: CurrentUser) -> dict[str, str]:
-        return {"user": user}
+    @app.post("/cart")
+    async def add(item: str, session: CurrentSession): ...
 
-    @app.post("/payout", dependencies=[Require(factor="totp", max_age=300)])
-    async def payout(session: CurrentSession) -> None: ...
+    @app.get("/orders")
+    async def orders(user: CurrentUser): ...                      401, or the sign-in page, for everybody else
 
-Dependencies raise `StepUpRequired`; the middleware answers it with a redirect, 401 or 403. They add nothing to the
-OpenAPI document. The differences listed for Starlette hold here too.
+    @app.post("/pay", dependencies=[Require(factor="totp", max_age=300)])
+    async def pay(): ...                                          403, or the step-up page
+
+They serve WebSockets too. The OpenAPI document does not change: a session cookie is no parameter that a client sets.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from ..core.session import Session
 from ..errors import ExtraMissing
-from .starlette import SessionMiddleware, session_of
 
 try:
     from fastapi import Depends
-    from starlette.requests import HTTPConnection
-except ImportError as error:
-    raise ExtraMissing("The FastAPI adapter", "fastapi") from error
+    from fastapi.requests import HTTPConnection
+except ImportError as missing:
+    raise ExtraMissing("sessile.adapters.fastapi", "fastapi") from missing
+
+from .starlette import SessionMiddleware, session_of
 
 __all__ = ["CurrentSession", "CurrentUser", "Require", "SessionMiddleware"]
 
 
-def _session(connection: HTTPConnection) -> Session:
+async def current_session(connection: HTTPConnection) -> Session:
+    """Return the session of the request."""
     return session_of(connection)
 
 
-def _user(connection: HTTPConnection) -> str:
-    return session_of(connection).require()
+def Require(*, factor: str | None = None, max_age: float | None = None, aal: int | None = None) -> Any:
+    """Return a dependency that lets through only who proves enough, and yields the user id (R90).
+
+    See `Session.require` for what can be asked. It stands in `dependencies=[…]`, or in `Annotated[str, …]`.
+    """
+    return Depends(_Required(factor, max_age, aal))
 
 
-CurrentSession = Annotated[Session, Depends(_session)]
-CurrentUser = Annotated[str, Depends(_user)]
+@dataclass(frozen=True)
+class _Required:
+    """Be the dependency; equal ones are asked once a request."""
+
+    factor: str | None
+    max_age: float | None
+    aal: int | None
+
+    async def __call__(self, connection: HTTPConnection) -> str:
+        return session_of(connection).require(factor=self.factor, max_age=self.max_age, aal=self.aal)
 
 
-def Require(*, factor: str | None = None, max_age: float | None = None, aal: int | None = None) -> Any:  # noqa: N802
-    """Return a dependency that opens a route only to sessions that prove enough; it yields the user id."""
-
-    def required(connection: HTTPConnection) -> str:
-        return session_of(connection).require(factor=factor, max_age=max_age, aal=aal)
-
-    return Depends(required)
+CurrentSession = Annotated[Session, Depends(current_session)]
+CurrentUser = Annotated[str, Require()]

@@ -1,40 +1,39 @@
-"""Starlette: `app.add_middleware(SessionMiddleware, sessions=sessions)`, then `request.session` as ever.
+"""Starlette: `app.add_middleware(SessionMiddleware, sessions=AsyncSessions(...))`, then `request.session` as ever.
 
-    async def login(request):
-        user = await check_password(request)
-        request.session.login(user.id)
+Everything that `starlette.middleware.sessions` lets an application do with `request.session` goes on working. Different
+are, and why:
 
-    @requires(factor="totp", max_age=300)
-    async def payout(request): ...
-
-Different from Starlette's own session, each for a reason
-- `request.session` is a mapping, not a `dict`: values stay encoded until they are asked for. `json.dumps(request.session)`
-  and `isinstance(…, dict)` need `dict(request.session)`.
-- Keys are text, and values keep their type: a tuple comes back as a tuple, a datetime as a datetime; what cannot travel is
-  an error that names the key.
-- After the response has begun, a change raises `SessionClosed` instead of being lost.
-- `session.clear()` ends the session, and with a user in it that is a sign-out.
-- Setting `session["user_id"]` signs in: new token, and the session is in the user's list of devices.
-- There is no cookie on plain http, except on localhost and for `TestClient`'s "testserver" outside production. (The test
-  client itself sends Secure cookies back over https only: `TestClient(app, base_url="https://testserver")`.)
+    here                                              why
+    `request.session` is a mapping, not a `dict`      values stay encoded until they are asked for; where only a dict
+                                                      will do (json.dumps), write dict(request.session)
+    in templates `session.id` is the session's id     it has attributes of its own; such a key is session["id"]
+    `clear()`, and removing `user_id`, sign out       an end must be an end for every copy of the token (R61)
+    setting `user_id` signs in                        a sign-in renews the token (R25), so it must not pass unnoticed
+    a value keeps its type (tuple, set, datetime …)   JSON turned tuples into lists, and could not hold dates
+    a nested change is stored                         the signed cookie lost session["cart"].append(…) silently
+    a change after the response began raises          it could not be stored any more, and was lost silently
+    mapping keys inside a value stay whole numbers    JSON turned {1: 2} into {"1": 2}
+    plain http elsewhere than on loopback: no cookie  anybody on the way could read it (R20); "http://testserver" of
+                                                      TestClient works outside production
+    a POST from another site is refused               that is how logins and shops are attacked (R22)
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from ..core.session import Session
 from ..errors import ConfigurationError, ExtraMissing
-from .asgi import SessionMiddleware
 
 try:
-    from starlette.concurrency import run_in_threadpool
     from starlette.requests import HTTPConnection
-except ImportError as error:
-    raise ExtraMissing("The Starlette adapter", "starlette") from error
+except ImportError as missing:
+    raise ExtraMissing("sessile.adapters.starlette", "starlette") from missing
+
+from .asgi import SCOPE_KEY, SessionMiddleware
 
 __all__ = ["SessionMiddleware", "requires", "session_of"]
 
@@ -42,48 +41,51 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
 def session_of(connection: HTTPConnection) -> Session:
-    """Return the request's session, typed.
+    """Return the session of a request or WebSocket, typed.
 
     Raises:
-        ConfigurationError: no `SessionMiddleware` of Sessile stands before this route.
+        ConfigurationError: `SessionMiddleware` is not installed.
     """
-    session = connection.scope.get("session")
+    session = connection.scope.get(SCOPE_KEY)
     if not isinstance(session, Session):
-        raise ConfigurationError("this route has no session: app.add_middleware(SessionMiddleware, sessions=…)")
+        raise ConfigurationError("no session here: app.add_middleware(SessionMiddleware, sessions=...) is missing")
     return session
 
 
 def requires(
     *, factor: str | None = None, max_age: float | None = None, aal: int | None = None
 ) -> Callable[[Endpoint], Endpoint]:
-    """Open a route only to sessions that prove enough; see `Session.require`.
+    """Guard an endpoint: it is called only if the session proves enough, as in `Session.require` (R90).
 
-    The endpoint is a function of the request, or of a WebSocket. Who proves less is sent to the sign-in or step-up page,
-    or answered with 401 or 403.
+    The endpoint is a function or method, plain or async, that takes the request or the WebSocket. Whoever proves too
+    little is sent to the sign-in or step-up page, or gets 401 or 403.
     """
 
-    def decorate(endpoint: Endpoint) -> Endpoint:
-        def check(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            candidates = (*arguments, *keywords.values())
-            connection = next((one for one in candidates if isinstance(one, HTTPConnection)), None)
-            if connection is None:
-                raise ConfigurationError("`requires` guards functions that take the request or the websocket")
-            session_of(connection).require(factor=factor, max_age=max_age, aal=aal)
+    def guard(endpoint: Endpoint) -> Endpoint:
+        def check(args: tuple[Any, ...], named: dict[str, Any]) -> None:
+            session_of(_connection_among((*args, *named.values()))).require(factor=factor, max_age=max_age, aal=aal)
 
         if inspect.iscoroutinefunction(endpoint):
 
             @functools.wraps(endpoint)
-            async def guarded(*arguments: Any, **keywords: Any) -> Any:
-                check(arguments, keywords)
-                return await cast(Callable[..., Awaitable[Any]], endpoint)(*arguments, **keywords)
+            async def guarded_async(*args: Any, **named: Any) -> Any:
+                check(args, named)
+                return await endpoint(*args, **named)
 
-            return cast(Endpoint, guarded)
+            return cast(Endpoint, guarded_async)
 
         @functools.wraps(endpoint)
-        async def guarded_in_thread(*arguments: Any, **keywords: Any) -> Any:
-            check(arguments, keywords)
-            return await run_in_threadpool(endpoint, *arguments, **keywords)
+        def guarded(*args: Any, **named: Any) -> Any:
+            check(args, named)
+            return endpoint(*args, **named)
 
-        return cast(Endpoint, guarded_in_thread)
+        return cast(Endpoint, guarded)
 
-    return decorate
+    return guard
+
+
+def _connection_among(arguments: tuple[Any, ...]) -> HTTPConnection:
+    for one in arguments:
+        if isinstance(one, HTTPConnection):
+            return one  # pyright: ignore[reportUnknownVariableType]
+    raise ConfigurationError("an endpoint is guarded by `requires`, but takes neither a request nor a WebSocket")
