@@ -6,8 +6,9 @@ An adapter takes part by one module, `tests/invariants/apps/<name>_app.py`, with
     start(store, gates, options) -> App               the application behind the adapter, ready to take requests
 
 `options` are the keyword arguments for `Sessions`/`AsyncSessions`. The application has the routes of `views.py`, and
-serves them by `views.answer`; `/slow` is held in a gate between reading and answering. `start` is called for every test,
-with a store of its own. `App.request` is called from several threads at once and returns when the response is complete.
+serves them by `views.answer`; `/slow` is held in a gate between reading and answering. `start` is called for every
+test, with a store of its own. `App.request` is called from several threads at once and returns when the response is
+complete.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import msgspec
 from sessile.core.events import Event
 from sessile.core.policy import Policy
 from sessile.core.ports import Store
-from sessile.core.record import Record
+from sessile.core.record import Record, Unreadable
 from sessile.errors import StoreUnavailable
 from sessile.stores import open_store
 
@@ -172,28 +173,56 @@ class Gates:
 class Switch:
     """Be a store that can be made to fail, and that tells which of its verbs were called."""
 
-    _VERBS: Final = frozenset({"load", "create", "save", "touch", "end", "end_user", "of_user"})
-
     def __init__(self, store: Any) -> None:
         self.inner = store
         self.failing: set[str] = set()
         self.calls: list[str] = []
-        self._watched = {name: self._watch(name) for name in self._VERBS}
 
-    def _watch(self, name: str) -> Callable[..., Any]:
-        verb = getattr(self.inner, name)
+    async def _call(self, verb: str, *args: Any, **options: Any) -> Any:
+        self.calls.append(verb)
+        if verb in self.failing:
+            raise StoreUnavailable("the store is down")
+        return await getattr(self.inner, verb)(*args, **options)
 
-        async def watched(*args: Any, **options: Any) -> Any:
-            self.calls.append(name)
-            if name in self.failing:
-                raise StoreUnavailable("the store is down")
-            return await verb(*args, **options)
+    async def load(self, session_id: str) -> Any:
+        return await self._call("load", session_id)
 
-        return watched
+    async def create(self, session_id: str, record: Record, **options: Any) -> Any:
+        return await self._call("create", session_id, record, **options)
 
-    def __getattr__(self, name: str) -> Any:
-        watched: dict[str, Any] = self.__dict__.get("_watched", {})
-        return watched[name] if name in watched else getattr(self.inner, name)
+    async def save(self, session_id: str, change: Any, base: Record) -> Any:
+        return await self._call("save", session_id, change, base)
+
+    async def touch(self, session_id: str, seen_at: float, expires_at: float) -> None:
+        await self._call("touch", session_id, seen_at, expires_at)
+
+    async def end(self, session_id: str, tombstone: Any) -> Any:
+        return await self._call("end", session_id, tombstone)
+
+    async def of_user(self, user: str) -> Any:
+        return await self._call("of_user", user)
+
+    async def end_user(self, user: str, tombstone: Any, keep: frozenset[str] = frozenset()) -> Any:
+        return await self._call("end_user", user, tombstone, keep)
+
+    async def end_everything(self, at: float) -> None:
+        await self._call("end_everything", at)
+
+    async def sweep(self, now: float, limit: int) -> Any:
+        return await self._call("sweep", now, limit)
+
+    async def stats(self, now: float) -> Any:
+        return await self._call("stats", now)
+
+    async def scan(self, cursor: str | None, limit: int) -> Any:
+        return await self._call("scan", cursor, limit)
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+    @property
+    def key_file(self) -> Path | None:
+        return self.inner.key_file  # type: ignore[no-any-return]
 
 
 @dataclass
@@ -310,18 +339,20 @@ def world(adapter: str, store: str, directory: Path, **options: Any) -> Iterator
 
 
 def _damage_memory(store: Any, half: str) -> None:
+    """Put what no decoder reads in place of the values; a record's other half is never bytes in memory."""
     held = store._held
     for session_id, record in list(held.items()):
         if isinstance(record, Record):
             held[session_id] = (
-                msgspec.structs.replace(record, data={key: b"\xc1" for key in record.data})
+                msgspec.structs.replace(record, data=dict.fromkeys(record.data, b"\xc1"))
                 if half == "data"
-                else msgspec.structs.replace(record, control=msgspec.structs.replace(record.control, user=None, line=1))
+                else Unreadable(half)
             )
 
 
 def _damage_sqlite(path: Path, half: str) -> None:
+    """Write over a column of every row, behind the store's back."""
     connection = sqlite3.connect(path, timeout=10)
     with connection:
-        connection.execute(f"UPDATE session SET {half} = x'c1c1c1c1'")
+        assert connection.execute(f"UPDATE session SET {half} = x'c1c1c1c1' WHERE tombstone IS NULL").rowcount
     connection.close()

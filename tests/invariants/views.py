@@ -1,21 +1,21 @@
 """The application that every adapter serves to the invariants: what each route does to the session, written once.
 
-    GET  /                                what the session is: kind, user, pending, cart, id, data
-    POST /cart?item=…                     put something into the cart: a nested change
-    POST /set?key=…&value=…               write one key
-    POST /login?user=…&pending=0|1&factor=…   sign in
-    POST /factor?name=…                   prove another factor
-    POST /rotate                          new token and id, as after a change of privilege
-    POST /logout
-    GET  /private                         needs a user
-    GET  /secure                          needs totp, proved at most 60 s ago
-    GET  /plain                           does not touch the session
-    GET  /boom                            writes, then raises
-    GET  /public                          reads, and says Cache-Control: public, max-age=60
-    GET  /moved                           writes and redirects
-    ANY  /slow?gate=…[&key=…&value=…]     reads, is held in the gate, then writes if asked to, answers as /
-    POST /userkey?user=…                  sign in as applications without Sessile do: session["user_id"] = …
-    POST /drop-userkey                    and sign out
+GET  /                                what the session is: kind, user, pending, cart, id, data
+POST /cart?item=…                     put something into the cart: a nested change
+POST /set?key=…&value=…               write one key
+POST /login?user=…&pending=0|1&factor=…   sign in
+POST /factor?name=…                   prove another factor
+POST /rotate                          new token and id, as after a change of privilege
+POST /logout
+GET  /private                         needs a user
+GET  /secure                          needs totp, proved at most 60 s ago
+GET  /plain                           does not touch the session
+GET  /boom                            writes, then raises
+GET  /public                          reads, and says Cache-Control: public, max-age=60
+GET  /moved                           writes and redirects
+ANY  /slow?gate=…[&key=…&value=…]     reads, is held in the gate, then writes if asked to, answers as /
+POST /userkey?user=…                  sign in as applications without Sessile do: session["user_id"] = …
+POST /drop-userkey                    and sign out
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def state(session: Any) -> dict[str, Any]:
         "pending": session.pending_user_id,
         "cart": session.get("cart", []),
         "id": session.id,
-        "data": {key: session[key] for key in session.keys()},
+        "data": {key: session[key] for key in session},
     }
 
 
