@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import itertools
 import json
@@ -20,11 +21,15 @@ from starsessions import SessionMiddleware as Starsessions
 
 from benchmarks import data, floor
 from benchmarks.harness import Cell
-from sessile import AsyncSessions, Facts, KeyRing
+from sessile import AsyncSessions, Facts, KeyRing, Policy, Sessions
 from sessile.adapters.starlette import SessionMiddleware
+from sessile.stores import open_store
 
 KEY = KeyRing({0: b"benchmark key, 32 bytes long...."})
+# A run takes longer than the minute after which a session that is used is touched: reads are to be reads here.
+OPTIONS: Any = {"keys": KEY, "sinks": (), "policy": Policy(touch=1800)}
 SECRET = "benchmark-secret"
+LOOP = asyncio.new_event_loop()
 AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 
 
@@ -49,8 +54,8 @@ def starlette() -> Starlette:
     return Starlette(routes=[Route("/plain", plain), Route("/read", read), Route("/write", write, methods=["GET", "POST"])])
 
 
-def requester(app: Any, path: str, cookies: list[str] | None, method: str = "GET") -> Callable[[], object]:
-    """Return what sends one request to the ASGI callable, with the next of the cookies, without a server or a loop."""
+def requester(app: Any, path: str, cookies: list[str] | None, method: str = "GET") -> Callable[[int], object]:
+    """Return what sends requests to the ASGI callable, each with the next of the cookies; on one loop, without a server."""
     jar: Iterator[str | None] = itertools.cycle(cookies) if cookies else itertools.repeat(None)
     base = [
         (b"host", b"example.org"),
@@ -68,32 +73,27 @@ def requester(app: Any, path: str, cookies: list[str] | None, method: str = "GET
         if message["type"] == "http.response.start" and message["status"] != 200:
             raise AssertionError(f"{path} answered {message['status']}")
 
-    def request() -> None:
-        cookie = next(jar)
-        headers = base if cookie is None else [*base, (b"cookie", cookie.encode())]
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": method,
-            "scheme": "https",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": b"",
-            "root_path": "",
-            "headers": list(headers),
-            "client": ("198.51.100.7", 4711),
-            "server": ("example.org", 443),
-        }
-        coroutine = app(scope, receive, send)
-        try:
-            coroutine.send(None)
-        except StopIteration:
-            return
-        coroutine.close()
-        raise AssertionError("this cell waits for an event loop")
+    async def send_all(times: int) -> None:
+        for _ in range(times):
+            cookie = next(jar)
+            headers = list(base) if cookie is None else [*base, (b"cookie", cookie.encode())]
+            scope = {
+                "type": "http",
+                "asgi": {"version": "3.0"},
+                "http_version": "1.1",
+                "method": method,
+                "scheme": "https",
+                "path": path,
+                "raw_path": path.encode(),
+                "query_string": b"",
+                "root_path": "",
+                "headers": headers,
+                "client": ("198.51.100.7", 4711),
+                "server": ("example.org", 443),
+            }
+            await app(scope, receive, send)
 
-    return request
+    return lambda times: LOOP.run_until_complete(send_all(times))
 
 
 def run(coroutine: Any) -> Any:
@@ -105,15 +105,15 @@ def run(coroutine: Any) -> Any:
     raise AssertionError("it waits")
 
 
-def sessile_cookies(sessions: AsyncSessions, values: dict[str, Any], count: int) -> list[str]:
-    """Create sessions through the door and return their Cookie headers."""
+def sessile_cookies(sessions: Sessions, values: dict[str, Any], count: int) -> list[str]:
+    """Create sessions through the blocking door and return their Cookie headers."""
     facts = Facts("GET", "https", "example.org", "/", "198.51.100.7", "", {"user-agent": AGENT}.get)
     cookies: list[str] = []
     for number in range(count):
-        session = run(sessions.open(facts))
+        session = sessions.open(facts)
         session.login(number)
         session.update(values)
-        cookies.append("lang=en; " + run(sessions.commit(session)).cookie.partition(";")[0])
+        cookies.append("lang=en; " + str(sessions.commit(session).cookie).partition(";")[0])
     return cookies
 
 
@@ -134,9 +134,11 @@ def cells(directory: Path) -> list[Cell]:
 
     forged_token = ["lang=en; __Host-id=" + "A" * 63]
     for store in ("memory", "sqlite"):
-        url = "memory://" if store == "memory" else f"sqlite:///{directory}/asgi.db"
-        sessions = AsyncSessions(url, keys=KEY, sinks=())
-        small, large = sessile_cookies(sessions, data.SMALL, data.COUNT), sessile_cookies(sessions, data.LARGE, data.COUNT)
+        held: Any = open_store("memory://", blocking=True) if store == "memory" else f"sqlite:///{directory}/asgi.db"
+        filling = Sessions(held, **OPTIONS)
+        small, large = sessile_cookies(filling, data.SMALL, data.COUNT), sessile_cookies(filling, data.LARGE, data.COUNT)
+        sessions = AsyncSessions(held, **OPTIONS)
+        LOOP.run_until_complete(sessions.stats())  # opens the file, which an event loop does on a thread
         add(f"sessile {store}", SessionMiddleware(starlette(), sessions=sessions), small, large, forged_token)
 
     signed = [_starlette_cookie(data.SMALL)] * data.COUNT
@@ -149,13 +151,14 @@ def cells(directory: Path) -> list[Cell]:
 
     for name in ("memory", "sqlite"):
         make = floor.memory if name == "memory" else lambda values, count: floor.sqlite(values, count, directory)
-        fetch, tokens = make(data.SMALL, data.COUNT)
-        fetch_large, tokens_large = make(data.LARGE, data.COUNT)
-        small_app = floor.FloorMiddleware(starlette(), fetch)
-        large_app = floor.FloorMiddleware(starlette(), fetch_large)
+        *small_store, tokens = make(data.SMALL, data.COUNT)
+        *large_store, tokens_large = make(data.LARGE, data.COUNT)
+        small_app = floor.FloorMiddleware(starlette(), *small_store)
+        large_app = floor.FloorMiddleware(starlette(), *large_store)
         found.extend(
             (
                 Cell("asgi", f"floor {name}", "read", requester(small_app, "/read", _floor(tokens))),
+                Cell("asgi", f"floor {name}", "write", requester(small_app, "/write", _floor(tokens))),
                 Cell("asgi", f"floor {name}", "large", requester(large_app, "/read", _floor(tokens_large))),
                 Cell("asgi", f"floor {name}", "anonymous", requester(small_app, "/plain", None)),
                 Cell("asgi", f"floor {name}", "forged", requester(small_app, "/plain", forged_token)),

@@ -13,7 +13,7 @@ from django.test.utils import override_settings
 from django.urls import path
 
 from benchmarks import data
-from benchmarks.asgi_cells import AGENT
+from benchmarks.asgi_cells import OPTIONS
 from benchmarks.harness import Cell
 from benchmarks.wsgi_cells import filled, requester
 
@@ -58,7 +58,7 @@ def configure(directory: Path) -> None:
         CACHES={"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 100_000}}},
         INSTALLED_APPS=["django.contrib.sessions"],
         MIDDLEWARE=[],
-        SESSILE={"store": f"sqlite:///{directory}/django-sessile.db", "sinks": (), "keys": "k0." + "A" * 43},
+        SESSILE={"store": f"sqlite:///{directory}/django-sessile.db", **OPTIONS},
         LOGGING_CONFIG=None,
     )
     django.setup()
@@ -90,5 +90,4 @@ def cells(directory: Path) -> list[Cell]:
                 Cell("django", name, "write", requester(app, "/write", small)),
             )
         )
-    assert AGENT
     return found

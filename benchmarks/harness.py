@@ -13,17 +13,17 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-Request = Callable[[], object]
+Requests = Callable[[int], object]
 
 
 @dataclass
 class Cell:
-    """Hold one way (`name`) to serve one kind of request (`kind`) in one family; `bare` names the cell it adds to."""
+    """Hold one way (`name`) to serve one kind of request in one family; `requests(n)` serves n of them."""
 
     family: str
     name: str
     kind: str
-    request: Request
+    requests: Requests
     samples: list[float] = field(default_factory=list)
 
     @property
@@ -35,32 +35,30 @@ class Cell:
 def measure(cells: Iterable[Cell], *, rounds: int, batch: float, seed: int = 1) -> None:
     """Fill each cell's samples: microseconds a request, one sample a round; `batch` is the seconds one sample takes."""
     listed = list(cells)
-    sizes = {id(cell): _batch_size(cell.request, batch) for cell in listed}
+    sizes = {id(cell): _batch_size(cell.requests, batch) for cell in listed}
     order = random.Random(seed)
     for number in range(rounds):
         order.shuffle(listed)
         for cell in listed:
-            cell.samples.append(_time(cell.request, sizes[id(cell)]))
+            cell.samples.append(_time(cell.requests, sizes[id(cell)]))
         print(f"\r  round {number + 1} of {rounds}", end="", flush=True)
     print()
 
 
-def _time(request: Request, times: int) -> float:
+def _time(requests: Requests, times: int) -> float:
     gc.collect()
     gc.disable()
     try:
         start = time.perf_counter()
-        for _ in range(times):
-            request()
+        requests(times)
         return (time.perf_counter() - start) / times * 1e6
     finally:
         gc.enable()
 
 
-def _batch_size(request: Request, batch: float) -> int:
-    for _ in range(20):
-        request()
-    each = _time(request, 20) / 1e6
+def _batch_size(requests: Requests, batch: float) -> int:
+    requests(20)
+    each = _time(requests, 20) / 1e6
     return max(5, min(5000, int(batch / max(each, 1e-7))))
 
 

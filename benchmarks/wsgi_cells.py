@@ -13,9 +13,9 @@ from flask import Flask, session
 from flask_session import Session as FlaskSession
 
 from benchmarks import data
-from benchmarks.asgi_cells import AGENT, KEY
+from benchmarks.asgi_cells import AGENT, OPTIONS, sessile_cookies
 from benchmarks.harness import Cell
-from sessile import Facts, Sessions
+from sessile import Sessions
 from sessile.adapters.flask import Sessile
 
 
@@ -73,23 +73,24 @@ def environ(path: str, cookie: str | None) -> dict[str, Any]:
     return made
 
 
-def requester(app: Any, path: str, cookies: list[str] | None) -> Callable[[], object]:
-    """Return what sends one request to the WSGI callable, with the next of the cookies."""
+def requester(app: Any, path: str, cookies: list[str] | None) -> Callable[[int], object]:
+    """Return what sends requests to the WSGI callable, each with the next of the cookies."""
     jar: Iterator[str | None] = itertools.cycle(cookies) if cookies else itertools.repeat(None)
 
     def start(status: str, _headers: Any, _info: Any = None) -> Any:
         if not status.startswith("200"):
             raise AssertionError(f"{path} answered {status}")
 
-    def request() -> None:
-        answer = app(environ(path, next(jar)), start)
-        for _ in answer:
-            pass
-        close = getattr(answer, "close", None)
-        if close is not None:
-            close()
+    def send_all(times: int) -> None:
+        for _ in range(times):
+            answer = app(environ(path, next(jar)), start)
+            for _chunk in answer:
+                pass
+            close = getattr(answer, "close", None)
+            if close is not None:
+                close()
 
-    return request
+    return send_all
 
 
 def filled(app: Any, size: str, count: int) -> list[str]:
@@ -104,7 +105,7 @@ def filled(app: Any, size: str, count: int) -> list[str]:
     return cookies
 
 
-def cells(_directory: Path) -> list[Cell]:
+def cells(directory: Path) -> list[Cell]:
     """Return all Flask cells."""
     found = [Cell("flask", "bare", "read", requester(flask_app(), "/plain", None))]
 
@@ -129,18 +130,10 @@ def cells(_directory: Path) -> list[Cell]:
     FlaskSession(peer)
     add("flask-session memory", peer, filled(peer, "small", data.COUNT), filled(peer, "large", data.COUNT))
 
-    facts = Facts("GET", "https", "example.org", "/", "198.51.100.7", "", {"user-agent": AGENT}.get)
     for store in ("memory", "sqlite"):
-        sessions = Sessions("memory://" if store == "memory" else f"sqlite:///{_directory}/flask.db", keys=KEY, sinks=())
+        sessions = Sessions("memory://" if store == "memory" else f"sqlite:///{directory}/flask.db", **OPTIONS)
         ours = flask_app()
         Sessile(ours, sessions=sessions)
-        jars: dict[str, list[str]] = {}
-        for size, values in (("small", data.SMALL), ("large", data.LARGE)):
-            jars[size] = []
-            for number in range(data.COUNT):
-                one = sessions.open(facts)
-                one.login(number)
-                one.update(values)
-                jars[size].append("lang=en; " + str(sessions.commit(one).cookie).partition(";")[0])
-        add(f"sessile {store}", ours, jars["small"], jars["large"])
+        small, large = sessile_cookies(sessions, data.SMALL, data.COUNT), sessile_cookies(sessions, data.LARGE, data.COUNT)
+        add(f"sessile {store}", ours, small, large)
     return found

@@ -21,7 +21,7 @@ from ..errors import SessionClosed, SessionTooLarge, StepUpRequired
 from . import values
 from .factors import Factor, aal
 from .policy import Policy
-from .record import SCHEMA, Context, Control, EndReason, Record
+from .record import SCHEMA, Control, EndReason, Record
 
 Kind = Literal["anonymous", "pending", "authenticated"]
 Keep = Literal["all", "none"] | frozenset[str] | set[str] | tuple[str, ...] | list[str]
