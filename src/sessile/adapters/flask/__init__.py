@@ -45,8 +45,8 @@ except ImportError as error:
 from ...core.cookies import CookieRules
 from ...core.sessions import Options, Sessions
 from ...errors import ConfigurationError
+from ..environ import check_door
 from ..replies import PREFIX, Pages
-from ..wsgi import check_door
 from . import login
 from .interface import HANDLED, SessileInterface
 from .session import FlaskSession

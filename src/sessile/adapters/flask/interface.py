@@ -26,8 +26,8 @@ from ...errors import (
     TooManySessions,
 )
 from .. import replies
+from ..environ import ENVIRON_KEY, headers_of, is_refused, read_request, said_of_caches
 from ..replies import Pages, Reply
-from ..wsgi import ENVIRON_KEY, headers_of, is_refused, read_request, said_of_caches
 from .session import FlaskSession, Unopened
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import Any
 
 from flask import Flask, request
 
-from ..wsgi import ENVIRON_KEY
+from ..environ import ENVIRON_KEY
 from .session import FlaskSession
 
 

@@ -82,8 +82,9 @@ class FlaskSession(Session, SessionMixin):
 
     def forsake(self) -> None:
         """Be as stored again, for good: the commit failed, so nothing of what was intended was done."""
-        served, opened = self.served, self.opened
-        self.__init__(self._rules, self.base, self.id)  # type: ignore[misc]
+        rules, base, session_id, served, opened = self._rules, self.base, self.id, self.served, self.opened
+        vars(self).clear()
+        self.__init__(rules, base, session_id)  # type: ignore[misc]
         self.served, self.opened = served, opened
         self.closed = True
 
@@ -116,7 +117,7 @@ class Unopened(FlaskSession):
         return session
 
     @property
-    def accessed(self) -> bool:
+    def accessed(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Tell that nothing of it was looked at: there is nothing."""
         return False
 
