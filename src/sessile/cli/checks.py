@@ -25,7 +25,7 @@ _NETWORKED: Final = frozenset(
     | {"smb3", "smbfs", "vboxsf"}
 )
 _RING_IS_LONG: Final = 3
-_SKEW_IS_LONG: Final = MINUTE
+_SKEW_IS_LONG: Final = 15.0
 # Shorter prefixes than these are no data centre's network any more.
 _NARROWEST: Final = {4: 8, 6: 16}
 

@@ -66,10 +66,9 @@ def list_sessions(
 
     In a pipe, a line holds: id, user, kind, device, created, last used, end. With --json it is an object.
     """
-    sessions = existing(store)
     people = is_terminal() and not as_json
     most = (ON_A_TERMINAL if people else 0) if limit is None else limit
-    with Progress("Reading", lambda: sessions.stats().live) as advance:
+    with existing(store) as sessions, Progress("Reading", lambda: sessions.stats().live) as advance:
         found = _of_user(sessions, user) if user is not None else _all(sessions, advance)
         shown = islice(found, most) if most else found
         if not people:
@@ -97,9 +96,9 @@ def show(
 
     Of its data, the keys and sizes are shown, the values are not.
     """
-    sessions = existing(store)
-    [sid] = _resolved(sessions, [session])
-    found = drive(sessions.engine.store.load(sid))
+    with existing(store) as sessions:
+        [sid] = _resolved(sessions, [session])
+        found = drive(sessions.engine.store.load(sid))
     now = time.time()
     if isinstance(found, Record) and found.expires_at > now:
         details = _details(sid, found)
@@ -124,8 +123,8 @@ def end(
     as_json: JsonOption = False,
 ) -> None:
     """End sessions, for every copy of their tokens, at once."""
-    sessions = existing(store)
-    outcomes = [(sid, _end(sessions, sid)) for sid in _resolved(sessions, ids)]
+    with existing(store) as sessions:
+        outcomes = [(sid, _end(sessions, sid)) for sid in _resolved(sessions, ids)]
     for sid, outcome in outcomes:
         say_json({"id": sid, "outcome": outcome}) if as_json else say_row((sid, outcome))
     if any(outcome == "unknown" for _, outcome in outcomes):
@@ -138,7 +137,8 @@ def end_user(user: UserArgument, store: StoreOption = "", as_json: JsonOption = 
 
     Exits with 1 if there was none.
     """
-    count = existing(store).end_all(user, reason=EndReason.ADMIN)
+    with existing(store) as sessions:
+        count = sessions.end_all(user, reason=EndReason.ADMIN)
     _told("ended", count, as_json, f"Ended {_counted(count)}.")
     if not count:
         raise typer.Exit(1)
@@ -151,13 +151,13 @@ def end_all(
     as_json: JsonOption = False,
 ) -> None:
     """End every session of every user, in one step."""
-    sessions = existing(store)
-    live = sessions.stats().live
-    if not yes:
-        if not sys.stdin.isatty():
-            raise ConfigurationError("this signs everybody out; say --yes")
-        typer.confirm(f"End all {_counted(live)}?", abort=True, err=True)
-    sessions.end_everything()
+    with existing(store) as sessions:
+        live = sessions.stats().live
+        if not yes:
+            if not sys.stdin.isatty():
+                raise ConfigurationError("this signs everybody out; say --yes")
+            typer.confirm(f"End all {_counted(live)}?", abort=True, err=True)
+        sessions.end_everything()
     _told("ended", live, as_json, f"Ended {_counted(live)}. `sessile sessions sweep` removes what is left of them.")
 
 
@@ -167,11 +167,10 @@ def sweep(store: StoreOption = "", as_json: JsonOption = False) -> None:
 
     Applications do it by themselves too, little by little.
     """
-    sessions = existing(store)
-    if not isinstance(sessions.engine.store, Sweeping):
-        raise Unsupported("this store removes what has expired by itself")
     removed = 0
-    with Progress("Sweeping") as advance:
+    with existing(store) as sessions, Progress("Sweeping") as advance:
+        if not isinstance(sessions.engine.store, Sweeping):
+            raise Unsupported("this store removes what has expired by itself")
         while count := sessions.sweep(PAGE):
             removed += count
             advance(count)
@@ -181,7 +180,8 @@ def sweep(store: StoreOption = "", as_json: JsonOption = False) -> None:
 @app.command()
 def stats(store: StoreOption = "", as_json: JsonOption = False) -> None:
     """Count live sessions, signed-in ones, users and tombstones."""
-    counts = existing(store).stats()._asdict()
+    with existing(store) as sessions:
+        counts = sessions.stats()._asdict()
     if as_json:
         say_json(counts)
     else:

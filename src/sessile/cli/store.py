@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -23,8 +24,9 @@ StoreOption = Annotated[
 ]
 
 
-def existing(url: str) -> Sessions:
-    """Open the store that `url` names.
+@contextmanager
+def existing(url: str) -> Generator[Sessions]:
+    """Open the store that `url` names, for a while.
 
     The ring is a throw-away: operators' verbs take ids, and no token is read or minted.
 
@@ -40,7 +42,8 @@ def existing(url: str) -> Sessions:
         raise ConfigurationError("memory:// lives and dies inside the application's process; nobody else can see it")
     if isinstance(store, SqliteStore):
         _check_database(store.path)
-    return sessions
+    with closing(sessions):
+        yield sessions
 
 
 def _check_database(path: Path) -> None:
