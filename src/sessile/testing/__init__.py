@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .assertions import assert_not_cacheable, assert_renewed, assert_rotated
-from .client import Minted, login, mint_session, session_token
+from .client import login, mint_session
 from .clock import FrozenClock, freeze
+from .jars import Minted, session_token
 from .sink import RecordingSink, record
 
 if TYPE_CHECKING:
