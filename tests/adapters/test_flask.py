@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from werkzeug.test import TestResponse
 from wtforms import StringField
 
 from sessile import AsyncSessions, ConfigurationError, CookieRules, KeyRing, Policy, Sessions, StepUpRequired
+from sessile.adapters import replies
 from sessile.adapters.flask import FlaskSession, Sessile, current_sessions, requires
 from sessile.adapters.wsgi import SessionMiddleware
 from sessile.core.keys import generate
@@ -716,6 +719,20 @@ def test_own_endpoints_answer_below_where_the_application_is_mounted(app: flask.
     assert token(client) is None
 
 
+def test_the_script_is_the_same_for_everybody_and_opens_no_session(
+    world: World, app: flask.Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be kept by caches, costs no store call, and is served during an outage too."""
+    monkeypatch.setattr(replies, "script", lambda: replies.Reply(200, [("cache-control", "public")], b"js"))
+    client = app.test_client()
+    client.get("/login/ada")
+    world.store.calls.clear()
+    world.store.failing = {"load"}
+    got = client.get("/.sessile/session.js")
+    assert (got.status_code, got.data, got.headers["Cache-Control"]) == (200, b"js", "public")
+    assert ("Vary" in got.headers, world.store.calls) == (False, [])
+
+
 @requirement("R23")
 def test_a_form_s_csrf_token_belongs_to_its_session_and_changes_at_sign_in(app: flask.Flask) -> None:
     """Flask-WTF works unchanged, and what was known before the sign-in is worth nothing after it."""
@@ -927,6 +944,13 @@ def test_wrong_settings_are_refused_at_start(options: dict[str, Any], said: str)
     """Not at the first request."""
     with pytest.raises(ConfigurationError, match=said):
         Sessile(flask.Flask(__name__), **options)
+
+
+def test_without_flask_installed_the_adapter_says_what_to_install() -> None:
+    """An optional part fails at its own door, in one sentence."""
+    code = "import sys; sys.modules['flask'] = None; import sessile.adapters.flask"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].endswith("pip install 'sessile[flask]'")
 
 
 def test_sessions_are_set_up_once(app: flask.Flask) -> None:

@@ -12,6 +12,7 @@ from wsgiref.validate import validator
 import pytest
 
 from sessile import AsyncSessions, ConfigurationError, Session, Sessions, StepUpRequired
+from sessile.adapters import replies
 from sessile.adapters.wsgi import SessionMiddleware
 from sessile.errors import SessionClosed, ValueUnsupported
 from tests.adapters.wsgi_client import COOKIE, Body, Browser, World, call, make_environ, make_world
@@ -527,6 +528,21 @@ def test_requests_may_be_marked_as_no_activity(world: World, path: str, headers:
         world.now += 700
         last = browser.get(path, **headers).text
     assert last == "None"
+
+
+def test_the_script_is_the_same_for_everybody_and_opens_no_session(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be kept by caches, costs no store call, and is served during an outage too."""
+    monkeypatch.setattr(replies, "script", lambda: replies.Reply(200, [("cache-control", "public")], b"js"))
+    browser = browser_of(world)
+    browser.get("/login")
+    world.store.calls.clear()
+    world.store.failing = {"load"}
+    got = browser.get("/.sessile/session.js")
+    assert (got.code, got.body, got.headers, world.store.calls) == (200, b"js", [("cache-control", "public")], [])
+    head = browser.get("/.sessile/session.js", "HEAD")
+    assert (head.code, head.body) == (200, b"")
 
 
 def test_the_endpoints_can_be_moved_or_switched_off(world: World) -> None:

@@ -117,12 +117,12 @@ class Unopened(FlaskSession):
         return session
 
     @property
-    def accessed(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def accessed(self) -> bool:
         """Tell that nothing of it was looked at: there is nothing."""
         return False
 
     @accessed.setter
-    def accessed(self, value: bool) -> None:
+    def accessed(self, value: bool) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         if value and self._error is not None:
             raise self._error
 
