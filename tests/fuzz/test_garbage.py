@@ -1,4 +1,4 @@
-"""Garbage in cookies, headers, stores and settings: nothing escapes, is echoed, or reaches the store if it is forged."""
+"""Garbage in cookies, headers, stores and settings: nothing escapes, is echoed, or reaches a store while forged."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ class Lines(logging.Handler):
 
 def logged(events: list[Event]) -> str:
     """Return what the log sink makes of these events."""
-    logger = logging.Logger("fuzz", logging.DEBUG)
+    logger = logging.getLogger("sessile.fuzz")
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    logger.handlers.clear()
     lines = Lines()
     logger.addHandler(lines)
     for event in events:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -66,7 +67,7 @@ def _read(path: Path) -> KeyRing:
             raise ConfigurationError(
                 f"the key file {path.name!r} can be read by others: chmod 600 it, and make a new key"
             )
-        text = path.read_text()
+        text = _patiently_read(path)
     except OSError as error:
         raise ConfigurationError(f"the key file {path.name!r} cannot be read: {error.strerror}") from error
     if not text.strip():
@@ -74,3 +75,13 @@ def _read(path: Path) -> KeyRing:
             f"the key file {path.name!r} is empty: delete it, or put a key from `sessile keygen` into it"
         )
     return KeyRing.parse(text, development=True)
+
+
+def _patiently_read(path: Path) -> str:
+    """Read the file; several processes may start at once, and the one that made it has not yet written into it."""
+    for _ in range(20):
+        text = path.read_text(errors="replace")
+        if text.strip():
+            return text
+        time.sleep(0.05)
+    return ""
