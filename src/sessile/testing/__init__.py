@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from .assertions import assert_not_cacheable, assert_renewed, assert_rotated
-from .client import login, mint_session
-from .clock import FrozenClock, freeze
-from .jars import Minted, session_token
-from .sink import RecordingSink, record
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from .assertions import assert_not_cacheable, assert_renewed, assert_rotated
+    from .client import login, mint_session
+    from .clock import FrozenClock, freeze
+    from .jars import Minted, session_token
+    from .sink import RecordingSink, record
     from .store_contract import StoreContract
 
 __all__ = [
@@ -28,18 +28,33 @@ __all__ = [
     "session_token",
 ]
 
+_WHERE: Final = {
+    "FrozenClock": "clock",
+    "Minted": "jars",
+    "RecordingSink": "sink",
+    "StoreContract": "store_contract",
+    "assert_not_cacheable": "assertions",
+    "assert_renewed": "assertions",
+    "assert_rotated": "assertions",
+    "freeze": "clock",
+    "login": "client",
+    "mint_session": "client",
+    "record": "sink",
+    "session_token": "jars",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Import the contract when it is asked for: it needs pytest, the rest of this package does not."""
-    if name != "StoreContract":
+    """Import each name when it is asked for: pytest loads our plugin, and so this package, in every run."""
+    module = _WHERE.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        import pytest
-    except ModuleNotFoundError as error:
-        from ..errors import ExtraMissing
+    if module == "store_contract":
+        try:
+            import pytest
+        except ModuleNotFoundError as error:
+            from ..errors import ExtraMissing
 
-        raise ExtraMissing("StoreContract", "testing") from error
-    pytest.register_assert_rewrite(f"{__name__}.store_contract")
-    from .store_contract import StoreContract
-
-    return StoreContract
+            raise ExtraMissing("StoreContract", "testing") from error
+        pytest.register_assert_rewrite(f"{__name__}.store_contract")
+    return getattr(import_module(f".{module}", __name__), name)

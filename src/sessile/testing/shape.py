@@ -8,7 +8,7 @@ from __future__ import annotations
 import binascii
 from typing import NamedTuple
 
-from ..core.ids import BODY_BYTES, SEED_BYTES, TAG_BYTES, TOKEN_CHARS, session_id
+from ..core.ids import BODY_BYTES, SEED_BYTES, TAG_BYTES, TOKEN_CHARS, VERSION, session_id
 
 
 class Shape(NamedTuple):
@@ -30,6 +30,6 @@ def shape_of(text: str) -> Shape | None:
     except binascii.Error:
         return None
     seed_end = 1 + SEED_BYTES
-    if len(raw) != BODY_BYTES + TAG_BYTES:
+    if len(raw) != BODY_BYTES + TAG_BYTES or raw[0] >> 5 != VERSION:
         return None
     return Shape(session_id(raw[1:seed_end]), int.from_bytes(raw[seed_end : seed_end + 4], "big"))
