@@ -8,7 +8,7 @@ import hmac
 
 import pytest
 
-from sessile.core.ids import TOKEN_CHARS, Token, TokenMint, is_session_id, new_branch, new_seed, session_id
+from sessile.core.ids import REMEMBERED, TOKEN_CHARS, Token, TokenMint, is_session_id, new_branch, new_seed, session_id
 from sessile.core.keys import KeyRing
 from tests.support.requirements import requirement
 
@@ -71,3 +71,18 @@ def test_a_token_never_shows_itself() -> None:
     """Neither repr nor str of the parts holds seed or branch."""
     for shown in (repr(Token(SEED, 3, BRANCH)), str(Token(SEED, 3, BRANCH)), f"{Token(SEED, 3, BRANCH)}"):
         assert shown == "<Token of generation 3>"
+
+
+def test_reading_a_token_again_gives_the_same_parts_and_never_remembers_a_forged_one() -> None:
+    """The table of authentic tokens is bounded, holds no forged one, and answers as the tag does."""
+    mint = TokenMint(KeyRing({0: b"k" * 32}))
+    token = mint.mint(b"s" * 20, 3, b"b" * 6)
+    first = mint.read(token)
+    assert first == (mint.verify(token), session_id(b"s" * 20))
+    assert mint.read(token) is first
+    forged = token[:-1] + ("A" if token[-1] != "A" else "E")
+    assert mint.read(forged) is None
+    assert mint.read(forged) is None
+    for number in range(REMEMBERED + 10):
+        assert mint.read(mint.mint(number.to_bytes(20, "big"), 0, b"b" * 6)) is not None
+    assert mint.read(token) == first

@@ -115,14 +115,14 @@ class Engine:
         text = cookies.read(facts.cookie, self.cookie.name) if facts.cookie else None
         if text is None or not self._is_secure(facts):
             return self._nobody(opened)
-        token = self._mint.verify(text) if isinstance(text, str) else None
-        if token is None:
+        read = self._mint.read(text) if isinstance(text, str) else None
+        if read is None:
             if self.sinks:
                 why: Literal["forged", "duplicate"] = "forged" if isinstance(text, str) else "duplicate"
                 self._tell(events.TokenRefused(at=now, why=why, source=self._source(facts)))
             return self._nobody(opened)
+        token, sid = read
         opened.token = token
-        sid = session_id(token.seed)
         try:
             found = await self.store.load(sid)
             if type(found) is Record:
