@@ -62,6 +62,8 @@ def answer(method: str, path: str, query: Mapping[str, str], session: Callable[[
         case _, "/plain":
             return _json({"plain": True})
         case _, "/" | "/public" | "/slow":
+            if path == "/slow" and "then" in query:
+                return _act(query["then"], query, session())
             if "key" in query:
                 session()[query["key"]] = query["value"]
             found = _json(state(session()))
