@@ -20,6 +20,10 @@ class Answer(NamedTuple):
     carries: bool = False
     clear_site_data: str | None = None
 
+    def __repr__(self) -> str:
+        sets = "no cookie" if self.cookie is None else "a cookie"
+        return f"<Answer with {sets} vary={self.vary} carries={self.carries}>"
+
     def headers(self, cache_control: str | None, vary: str | None) -> list[tuple[str, str]]:
         """Return the headers to set, given the two that the application has set itself.
 

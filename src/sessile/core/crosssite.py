@@ -91,6 +91,7 @@ def _origin(text: str) -> tuple[str, str, int] | None:
     except ValueError:
         return None
     default = _DEFAULT_PORTS.get(parts.scheme)
-    if default is None or not parts.hostname:
+    # No browser writes a user or a backslash into an origin; who does wants the host to be read in two ways.
+    if default is None or not parts.hostname or "@" in parts.netloc or "\\" in parts.netloc:
         return None
     return parts.scheme, parts.hostname, port or default

@@ -24,6 +24,9 @@ class Facts(msgspec.Struct, frozen=True):
     header: Callable[[str], str | None]
     passive: bool = False
 
+    def __repr__(self) -> str:
+        return f"<Facts {self.method} {self.path!r}>"
+
 
 def no_headers(_name: str) -> str | None:
     """Stand for a request without headers."""
