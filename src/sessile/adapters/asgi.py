@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any, Final
 
 from ..core import answers
-from ..core.answers import Answer
+from ..core.answers import NOTHING, Answer
 from ..core.crosssite import SAFE_METHODS
 from ..core.requests import Facts
 from ..core.session import Session
@@ -47,7 +47,7 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _MERGED: Final = frozenset({b"cache-control", b"vary"})
 # What the two answers that most responses get look like, if the application says nothing about caches itself.
 _CONSTANT: Final[dict[Answer, RawHeaders]] = {
-    answers.NOTHING: [],
+    NOTHING: [],
     answers.LOOKED: [(b"vary", b"Cookie")],
     answers.READ: [(b"vary", b"Cookie"), (b"cache-control", b"no-store")],
 }
@@ -90,35 +90,97 @@ class SessionMiddleware:
         self.pages = Pages(login_url, step_up_url, after_logout)
         self.scope_key = scope_key
         self.socket_check = socket_check
+        self._engine = sessions.engine
+        self._owners = (sessions,)
         self._prefix = prefix
-        self._below = None if prefix is None else prefix + "/"
+        self._mark = prefix and prefix + "/"
         self._passive_paths = tuple(passive_paths)
         self._close_on_shutdown = close_on_shutdown
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, socket or lifespan."""
-        kind = scope["type"]
-        if kind == "http":
-            if not self._owns(scope):
-                return await self._serve(scope, receive, send)
-        elif kind == "websocket":
-            if not self._owns(scope):
-                from .sockets import serve_socket  # what is served without sockets does not load it
+        if scope["type"] != "http":
+            return await self._serve_other(scope, receive, send)
+        if _OWNERS not in scope:
+            scope[_OWNERS] = self._owners
+        elif self._is_inside_itself(scope):
+            return await self.app(scope, receive, send)
+        headers = by_name(scope["headers"])
+        which = self._endpoint(scope) if self._mark and self._mark in scope["path"] else None
+        if which is None and b"cookie" not in headers and scope["method"] in SAFE_METHODS:
+            # Most requests of a public page: nothing to judge, nothing to ask; the facts are read if it is touched.
+            read = partial(self.read_facts, scope, headers)
+            return await self._run(scope, receive, send, self._engine.visitor(read), read)
+        facts = self.read_facts(scope, headers, which)
+        if facts.method not in SAFE_METHODS and self.is_refused(facts):
+            return await _send_reply(replies.cross_site(), facts, send)
+        if which == "session.js":
+            # The same for everybody: no session is opened for it.
+            nobody = Session(self._engine.rules)
+            return await _send_reply(replies.serve(which, facts, nobody, self.pages), facts, send)
+        try:
+            session = await self._engine.load(facts)
+        except StoreError as error:
+            return await self._refuse(error, facts, send)
+        if which is not None:
+            return await self._serve_own(which, facts, session, send)
+        return await self._run(scope, receive, send, session, lambda: facts)
 
-                return await serve_socket(self, scope, receive, send)
-        elif kind == "lifespan" and self._close_on_shutdown:
+    async def _run(
+        self, scope: Scope, receive: Receive, send: Send, session: Session, facts: Callable[[], Facts]
+    ) -> None:
+        """Call the application; commit when its response starts."""
+        scope[self.scope_key] = session
+        begun = False
+        failed: SessileError | None = None
+
+        async def send_committed(message: Message) -> None:
+            nonlocal begun, failed
+            if not begun and message["type"] == "http.response.start":
+                begun = True
+                answer = self._engine.commit_unchanged(session)
+                if answer is None:
+                    try:
+                        answer = await self._engine.commit(session)
+                    except SessileError as error:
+                        failed = error
+                        await self._refuse(error, facts(), send)
+                        raise
+                if answer is not NOTHING:
+                    message = with_answer(message, answer)
+            if failed is None:
+                await send(message)
+
+        try:
+            await self.app(scope, receive, send_committed)
+        except Exception as error:
+            if failed is None:
+                if begun or not isinstance(error, SessileError):
+                    raise
+                await self._refuse(error, facts(), send, unanswered=True)
+            # The client has its answer, unless the mistake is the application's own: that one goes its way.
+            elif replies.refusal(failed, facts(), self.pages) is None or not _comes_from(error, failed):
+                raise
+
+    async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            if _OWNERS not in scope:
+                scope[_OWNERS] = self._owners
+            elif self._is_inside_itself(scope):
+                return await self.app(scope, receive, send)
+            from .sockets import serve_socket  # who serves no sockets does not load it
+
+            return await serve_socket(self, scope, receive, send)
+        if scope["type"] == "lifespan" and self._close_on_shutdown:
             send = partial(self._send_lifespan, send)
         return await self.app(scope, receive, send)
 
-    def _owns(self, scope: Scope) -> bool:
-        """Tell whether a middleware outside has this request already; enter it, if not."""
-        owners: tuple[AsyncSessions, ...] | None = scope.get(_OWNERS)
-        if owners is None:
-            scope[_OWNERS] = (self.sessions,)
-            return False
+    def _is_inside_itself(self, scope: Scope) -> bool:
+        """Tell whether a middleware outside has this request in its care already, with the same door."""
+        owners: tuple[AsyncSessions, ...] = scope[_OWNERS]
         if self.sessions in owners:
             return True
-        name = self.sessions.engine.cookie.name
+        name = self._engine.cookie.name
         if any(owner.engine.cookie.name == name for owner in owners):
             raise ConfigurationError(
                 f"two nested SessionMiddlewares with doors of their own both use the cookie {name!r}"
@@ -126,70 +188,17 @@ class SessionMiddleware:
         scope[_OWNERS] = (*owners, self.sessions)
         return False
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = HeaderLookup(scope["headers"])
-        path: str = scope["path"]
-        root: str = scope.get("root_path", "")
-        own = path[len(root) :] if root and path.startswith(root) else path
-        which = replies.endpoint(own, self._prefix) if self._below and own.startswith(self._below) else None
-        facts = self.facts(scope, headers, own, which)
-        sessions = self.sessions
-        if facts.method not in SAFE_METHODS and sessions.guard.refuses(facts, sessions.engine.client(facts)):
-            sessions.engine.tell_cross_site(facts)
-            return await _send_reply(replies.cross_site(), facts, send)
-        if which == "session.js":
-            # The same for everybody: no session is opened for it.
-            return await _send_reply(
-                replies.serve(which, facts, Session(sessions.engine.rules), self.pages), facts, send
-            )
-        try:
-            session = await sessions.engine.load(facts)
-        except StoreError as error:
-            return await self._refuse(error, facts, send)
-        if which is not None:
-            return await self._serve_own(which, facts, session, send)
-        scope[self.scope_key] = session
-        return await self._run(scope, receive, send, session, facts)
-
-    async def _run(self, scope: Scope, receive: Receive, send: Send, session: Session, facts: Facts) -> None:
-        """Call the application; commit when its response starts."""
-        begun = False
-        failed: SessileError | None = None
-
-        async def send_committed(message: Message) -> None:
-            nonlocal begun, failed
-            if begun:
-                if failed is None:
-                    await send(message)
-                return
-            if message["type"] != "http.response.start":
-                await send(message)
-                return
-            begun = True
-            try:
-                answer = await self.sessions.engine.commit(session)
-            except SessileError as error:
-                failed = error
-                await self._refuse(error, facts, send)
-                raise
-            await send(message if answer is answers.NOTHING else with_answer(message, answer))
-
-        try:
-            await self.app(scope, receive, send_committed)
-        except Exception as error:
-            if failed is not None:
-                # The client has its answer, unless the mistake is the application's own: that one goes its way.
-                if replies.refusal(failed, facts, self.pages) is None or not _comes_from(error, failed):
-                    raise
-            elif begun or not isinstance(error, SessileError):
-                raise
-            else:
-                await self._refuse(error, facts, send, unanswered=True)
+    def is_refused(self, facts: Facts) -> bool:
+        """Tell whether another site sent this request and it must not pass; the sinks are told (R22)."""
+        if not self.sessions.guard.refuses(facts, self._engine.client(facts)):
+            return False
+        self._engine.tell_cross_site(facts)
+        return True
 
     async def _serve_own(self, which: replies.Endpoint, facts: Facts, session: Session, send: Send) -> None:
         reply = replies.serve(which, facts, session, self.pages)
         try:
-            answer = await self.sessions.engine.commit(session)
+            answer = await self._engine.commit(session)
         except SessileError as error:
             return await self._refuse(error, facts, send, unanswered=True)
         return await _send_reply(reply, facts, send, answer)
@@ -207,53 +216,58 @@ class SessionMiddleware:
             await self.sessions.close()
         await send(message)
 
-    def facts(
-        self, scope: Scope, headers: HeaderLookup, own: str | None = None, which: replies.Endpoint | None = None
-    ) -> Facts:
-        """Return the facts of a request; `own` is its path below where the application is mounted."""
-        raw = headers.raw
+    def _endpoint(self, scope: Scope) -> replies.Endpoint | None:
+        return replies.endpoint(_below_mount(scope), self._prefix)
+
+    def read_facts(self, scope: Scope, headers: dict[bytes, bytes], which: replies.Endpoint | None = None) -> Facts:
+        """Read the facts of a request; `which` of Sessile's own endpoints it asks for, if any."""
         scheme: str = scope.get("scheme", "http")
         path: str = scope["path"]
         root: str = scope.get("root_path", "")
-        peer = scope.get("client")
-        cookie, host = raw.get(b"cookie"), raw.get(b"host")
-        passive = which == "status" or raw.get(_PASSIVE) == b"1"
+        peer, cookie, host = scope.get("client"), headers.get(b"cookie"), headers.get(b"host")
+        passive = which == "status" or headers.get(_PASSIVE) == b"1"
         if self._passive_paths and not passive:
-            passive = (own or path).startswith(self._passive_paths)
+            passive = _below_mount(scope).startswith(self._passive_paths)
         return Facts(
             scope.get("method", "GET"),
             _SCHEMES.get(scheme, scheme),
             _server(scope, scheme) if host is None else host.decode("latin-1"),
-            path if not root or path.startswith(root) else root + path,
+            root + path if root and not path.startswith(root) else path,
             peer[0] if peer else "",
             "" if cookie is None else cookie.decode("latin-1"),
-            headers,
+            partial(_header, headers),
             passive,
         )
 
 
-class HeaderLookup:
-    """Look up request headers by name; repeated ones are joined when there are any."""
+def by_name(listed: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Return request headers by name, repeated ones joined."""
+    pairs = listed if isinstance(listed, list) else list(listed)
+    headers = dict(pairs)
+    return headers if len(headers) == len(pairs) else _joined(pairs)
 
-    __slots__ = ("raw",)
 
-    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        listed = headers if isinstance(headers, list) else list(headers)
-        raw = dict(listed)
-        if len(raw) != len(listed):
-            raw.clear()
-            for name, value in listed:
-                if name in raw:
-                    # HTTP/2 splits the Cookie header, and its parts are joined like this (RFC 9113 8.2.3).
-                    raw[name] += (b"; " if name == b"cookie" else b", ") + value
-                else:
-                    raw[name] = value
-        self.raw: dict[bytes, bytes] = raw
+def _below_mount(scope: Scope) -> str:
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(root) else path
 
-    def __call__(self, name: str) -> str | None:
-        """Return the header's value, None if it is not there."""
-        value = self.raw.get(name.encode("latin-1"))
-        return None if value is None else value.decode("latin-1")
+
+def _header(headers: dict[bytes, bytes], name: str) -> str | None:
+    value = headers.get(name.encode("latin-1"))
+    return None if value is None else value.decode("latin-1")
+
+
+def _joined(listed: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Return the headers by name, repeated ones joined."""
+    headers: dict[bytes, bytes] = {}
+    for name, value in listed:
+        if name in headers:
+            # HTTP/2 splits the Cookie header, and its parts are joined like this (RFC 9113 8.2.3).
+            headers[name] += (b"; " if name == b"cookie" else b", ") + value
+        else:
+            headers[name] = value
+    return headers
 
 
 def with_answer(message: Message, answer: Answer) -> Message:
@@ -284,7 +298,7 @@ def _encoded(headers: replies.Headers) -> RawHeaders:
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
-async def _send_reply(reply: Reply, facts: Facts, send: Send, answer: Answer = answers.NOTHING) -> None:
+async def _send_reply(reply: Reply, facts: Facts, send: Send, answer: Answer = NOTHING) -> None:
     start: Message = {"type": "http.response.start", "status": reply.status, "headers": _encoded(reply.headers)}
     await send(with_answer(start, answer))
     await send({"type": "http.response.body", "body": b"" if facts.method == "HEAD" else reply.body})

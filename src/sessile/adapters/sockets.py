@@ -30,7 +30,7 @@ from ..core.requests import Facts
 from ..core.session import Session
 from ..errors import SessileError, StepUpRequired, StoreError
 from . import replies
-from .asgi import HeaderLookup, with_answer
+from .asgi import by_name, with_answer
 from .replies import Reply
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _UNCHECKED: Final = "session cannot be checked"
 async def serve_socket(middleware: SessionMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one WebSocket."""
     sessions = middleware.sessions
-    facts = middleware.facts(scope, HeaderLookup(scope["headers"]))
+    facts = middleware.read_facts(scope, by_name(scope["headers"]))
     if sessions.guard.refuses_handshake(facts, sessions.engine.client(facts)):
         sessions.engine.tell_cross_site(facts)
         return await _deny(replies.cross_site(), scope, receive, send)

@@ -141,6 +141,17 @@ class Engine:
             self._tell(events.RecordRefused(at=now, session=sid, why=found.why))
         return session
 
+    def visitor(self, read: Callable[[], Facts], kind: type[Session] = Session) -> Session:
+        """Open the session of a request without any cookie: nobody's. Its facts are read if they are ever needed."""
+        session = kind(self.rules)
+        session.opened = read
+        return session
+
+    def _opened(self, session: Session) -> Opened:
+        if not isinstance(session.opened, Opened):
+            session.opened = Opened(session.opened(), self.clock(), kind=type(session))
+        return session.opened
+
     def _nobody(self, opened: Opened) -> Session:
         session = opened.kind(self.rules)
         session.opened = opened
@@ -265,13 +276,11 @@ class Engine:
             SessionGone: a step-up or rotation of a session that was ended meanwhile.
             TooManySessions: the limit refused the sign-in.
         """
-        if session.closed:
-            return answers.NOTHING
-        opened: Opened = session.opened
+        unchanged = self.commit_unchanged(session)
+        if unchanged is not None:
+            return unchanged
+        opened = self._opened(session)
         now = self.clock()
-        if self._is_only_read(session, opened, now) and not session.damaged:
-            session.close(session.id)
-            return answers.READ if session.accessed else answers.NOTHING
         try:
             answer, sid = await self._commit(session, opened, now)
             if now >= self._next_sweep and (sid != session.id or not session.is_untouched):
@@ -284,16 +293,30 @@ class Engine:
         session.close(sid)
         return answer
 
-    def _is_only_read(self, session: Session, opened: Opened, now: float) -> bool:
-        """Tell whether there is nothing to store at all: the way that most requests go."""
+    def commit_unchanged(self, session: Session) -> Answer | None:
+        """Freeze a session of which nothing is to be stored, and return its answer; None: it needs a commit.
+
+        Most requests go this way, and without I/O it needs no coroutine.
+        """
         base = session.base
-        return (
-            base is not None
-            and session.is_untouched
-            and opened.standing is Standing.LIVE
-            and now - base.control.rotated_at < self.policy.rotation
-            and (opened.facts.passive or now - base.seen_at < self.policy.touch)
-        )
+        if session.closed or (base is None and not session.accessed):
+            session.closed = True
+            return answers.NOTHING
+        if not session.is_untouched or session.damaged:
+            return None
+        if base is not None:
+            opened: Opened = session.opened
+            now = self.clock()
+            if (
+                opened.standing is not Standing.LIVE
+                or now - base.control.rotated_at >= self.policy.rotation
+                or (now - base.seen_at >= self.policy.touch and not opened.facts.passive)
+            ):
+                return None
+        session.close(session.id)
+        if not session.accessed:
+            return answers.NOTHING
+        return answers.LOOKED if base is None else answers.READ
 
     async def _commit(self, session: Session, opened: Opened, now: float) -> tuple[Answer, str | None]:
         if session.signed_out:
@@ -532,6 +555,10 @@ class Engine:
         self._tell(events.SessionsEnded(at=now))
         for watched in tuple(self._watchers):
             self._notify(watched)
+
+    def is_ours(self, text: str) -> bool:
+        """Tell whether a text is a token that this ring of keys has made; it says nothing of its session."""
+        return self._mint.read(text) is not None
 
     async def is_alive(self, sid: str) -> bool:
         """Tell whether a session lives now, without touching it: for what stays open longer than a request (R24)."""
