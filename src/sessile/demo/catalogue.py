@@ -12,14 +12,13 @@ class Good(NamedTuple):
     name: str
     line: str
     price: int
-    glyph: str
 
 
 GOODS: Final = (
-    Good("barnacle", "Barnacle", "Cements its head to a rock and never looks back.", 490, "🐚"),
-    Good("coral", "Brain coral", "Nine hundred years old, has not moved once.", 12900, "🪸"),
-    Good("sponge", "Glass sponge", "Filters what passes. Says nothing.", 2350, "🧽"),
-    Good("anemone", "Sea anemone", "Can move, if it must. It would rather not.", 1790, "🌺"),
+    Good("barnacle", "Barnacle", "Cements its head to a rock and never looks back.", 490),
+    Good("coral", "Brain coral", "Nine hundred years old, has not moved once.", 12900),
+    Good("sponge", "Glass sponge", "Filters what passes. Says nothing.", 2350),
+    Good("anemone", "Sea anemone", "Can move, if it must. It would rather not.", 1790),
 )
 BY_SKU: Final = {good.sku: good for good in GOODS}
 

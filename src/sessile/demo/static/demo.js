@@ -66,12 +66,22 @@ function showState(state) {
 }
 
 function showEvent(event) {
+  const first = eventList.firstElementChild;
+  if (first?.dataset.says === event.says) {
+    // The same again: counted, not repeated.
+    const count = Number(first.dataset.count || 1) + 1;
+    first.dataset.count = count;
+    first.querySelector(".times").textContent = `× ${count}`;
+    return;
+  }
   const item = make("li", event.severity);
   const meta = make("div", "meta");
   const time = make("time", "", new Date(event.at * 1000).toLocaleTimeString());
   const requirement = make("abbr", "r", event.requirement);
   requirement.title = event.topic || "See the requirements page";
   meta.append(make("span", "code", event.code.replaceAll("-", " ")), time, requirement);
+  item.dataset.says = event.says;
+  meta.append(make("span", "times"));
   if (event.session) meta.append(make("code", "", event.session));
   item.append(meta, make("div", "", event.says));
   if (event.topic) item.append(make("div", "topic", event.topic));
