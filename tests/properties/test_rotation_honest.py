@@ -63,6 +63,23 @@ class HonestBrowser(RuleBasedStateMachine):
         for index in range(size):
             self.request(index % 3, 0.1, index * step, down, index % 7 == 0, "read")
 
+    @rule(
+        asked=st.lists(
+            st.tuples(st.sampled_from([0.0, 0.0, 0.1, 1.0, 3.0, 11.0]), WAYS, WAYS, st.integers(0, 3)),
+            min_size=4,
+            max_size=12,
+        )
+    )
+    def around_a_rotation(self, asked: list[tuple[float, float, float, int]]) -> None:
+        """Ask again and again around a rotation: many siblings are on their way at once, and overtake each other."""
+        self.world.advance(901.0)
+        for pause, up, down, kind in asked:
+            self.request(kind % 3, up, 0.0 if kind else 0.2, down, kind == 3, "write" if kind == 2 else "read")
+            self.world.advance(pause)
+        self.request(0, 0.1, 0.0, 0.1, False, "read")
+        self.world.advance(36.0)
+        self.request(1, 0.1, 0.0, 0.1, False, "read")
+
     @rule(gap=GAPS)
     def wait(self, gap: float) -> None:
         self.world.advance(gap)
@@ -80,6 +97,7 @@ class HonestBrowser(RuleBasedStateMachine):
         self.world.settle()
         self.request(node, 0.1, handler, 0.1, False, "write")
         self.request(node, 0.1, handler, 0.1, False, "read")
+        self.request(node, 0.3, handler, 0.1, False, "write")  # arrives when the old token is dead already
         self.request(node, 0.2, 0.0, 0.1, False, "rotate")
         self.world.settle()
 
@@ -101,7 +119,10 @@ class HonestBrowser(RuleBasedStateMachine):
             note(f"generation {self.world.generation(self.ada)}")
             assert self.world.ask(self.ada, up=0.1, down=0.1), "the browser was left with a token that is dead"
             self.world.advance(901.0)
+        self.world.ask(self.ada, up=0.1, down=0.1)
         self.served()
+        assert self.ada.jar is not None
+        assert self.world.read(self.ada.jar).generation == self.world.generation(self.ada) > 0, "no successor arrived"
 
 
 TestHonestBrowser = HonestBrowser.TestCase

@@ -79,20 +79,21 @@ class Thief(RuleBasedStateMachine):
             self.world.advance(pause)
 
     @precondition(lambda self: self.thief.jar)
-    @rule(pause=st.sampled_from([0.1, 5.0, 31.0]), rests=st.sampled_from([31.0, 901.0]))
-    def thief_comes_behind_a_rotation(self, pause: float, rests: float) -> None:
+    @rule(times=st.integers(1, 3), pause=st.sampled_from([0.1, 5.0, 31.0]), rests=st.sampled_from([31.0, 901.0]))
+    def thief_comes_behind_rotations(self, times: int, pause: float, rests: float) -> None:
         """Watch the victim, and come just between the answer that rotates and its first use."""
-        self.world.settle()
-        self.world.advance(901.0)
-        before = self.world.generation(self.ada)
-        self.world.send(self.ada, up=0.05, down=0.05)
-        self.world.advance(pause)
-        if self.world.generation(self.ada) > before:
-            self.world.send(self.thief)
-        self.world.advance(pause)
-        self.world.send(self.ada, up=0.05, down=0.05)
-        self.world.advance(rests)
-        self.world.send(self.ada, up=0.05, down=0.05)
+        for _ in range(times):
+            self.world.settle()
+            self.world.advance(901.0)
+            before = self.world.generation(self.ada)
+            self.world.send(self.ada, up=0.05, down=0.05)
+            self.world.advance(pause)
+            if self.world.generation(self.ada) > before:
+                self.world.send(self.thief)
+            self.world.advance(pause)
+            self.world.send(self.ada, up=0.05, down=0.05)
+            self.world.advance(rests)
+            self.world.send(self.ada, up=0.05, down=0.05)
 
     @rule(who=st.sampled_from(["ada", "thief"]))
     def somebody_renews_the_session(self, who: str) -> None:

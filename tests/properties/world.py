@@ -174,7 +174,7 @@ class World:
 
     def _commit(self, engine: Engine, session: Session, action: Action) -> str | None:
         before = session.id
-        if before is not None and action == "write":
+        if action == "write":
             session["visits"] = session.get("visits", 0) + 1
         elif before is not None and action == "rotate":
             session.rotate()
