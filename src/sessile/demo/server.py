@@ -18,7 +18,9 @@ _HIGHEST_PORT: Final = 32_767
 _TRIES: Final = 20
 
 
-def run(*, host: str = "127.0.0.1", port: int = 8000, directory: Path | None = None, open_browser: bool = False) -> None:
+def run(
+    *, host: str = "127.0.0.1", port: int = 8000, directory: Path | None = None, open_browser: bool = False
+) -> None:
     """Serve the demo on `host`, on `port` or the next free one; its files live in `directory` (default: .demo).
 
     Raises:
@@ -52,7 +54,9 @@ def run(*, host: str = "127.0.0.1", port: int = 8000, directory: Path | None = N
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for candidate in range(port, min(port + _TRIES, _HIGHEST_PORT + 1)) if port else (0,):
+    # The port that was asked for is always tried; those after it only below the ports that clients get.
+    last = max(port + 1, min(port + _TRIES, _HIGHEST_PORT + 1))
+    for candidate in range(port, last) if port else (0,):
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
