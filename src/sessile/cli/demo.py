@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..errors import ExtraMissing
+from ..errors import ConfigurationError
 
 
 def demo(
@@ -21,8 +23,14 @@ def demo(
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
 ) -> None:
     """Serve a small shop whose sessions you can attack."""
+    from ..demo import run
+
     try:
-        from ..demo import run
-    except ModuleNotFoundError as error:
-        raise ExtraMissing("The demo", "demo") from error
-    run(host=host, port=port, directory=directory, open_browser=browser)
+        run(host=host, port=port, directory=directory, open_browser=browser and _has_screen())
+    except OSError as error:
+        raise ConfigurationError(f"the demo cannot be served: {error.strerror or error}") from error
+
+
+def _has_screen() -> bool:
+    """Tell whether a browser has a window to open in; a text browser would take the terminal away from the demo."""
+    return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
