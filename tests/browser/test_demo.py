@@ -1,0 +1,159 @@
+"""The demo, as a stranger meets it: started by its command, clicked through in Chromium, looked at in screenshots.
+
+Screenshots are written to the folder that SESSILE_SHOTS names, if it is set, for people to look at.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.ports import await_port, free_port
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+ADA, GRACE = ("ada", "analytical-engine"), ("grace", "nanoseconds-matter")
+Visit = Callable[..., "Page"]
+
+
+@pytest.fixture(scope="module", name="url")
+def fixture_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start the demo by its command; end it as Ctrl-C does."""
+    port, folder = free_port(), tmp_path_factory.mktemp("demo")
+    command = [sys.executable, "-m", "sessile", "demo", "--no-browser", "--port", str(port), "--directory", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            await_port(port)
+            yield f"http://localhost:{port}"
+        finally:
+            process.send_signal(signal.SIGINT)
+            said, _ = process.communicate(timeout=15)
+    assert process.returncode == 0, said
+    assert ADA[1] in said and f"http://localhost:{port}" in said
+
+
+@pytest.fixture(name="visit")
+def fixture_visit(chromium: Browser, url: str) -> Iterator[Visit]:
+    """Return what opens a browser of its own at a page; the consoles must have stayed silent."""
+    said: list[str] = []
+    contexts = []
+
+    def visit(path: str = "/", *, scheme: str = "light", width: int = 1280) -> Page:
+        context = chromium.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
+        context.set_default_timeout(15_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(url + path)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    # A refused sign-in is a 401, which Chromium reports as an error of the page.
+    assert [line for line in said if "401" not in line] == []
+
+
+def sign_in(page: Page, url: str, who: tuple[str, str] = ADA) -> None:
+    """Fill in the form."""
+    page.goto(f"{url}/sign-in")
+    page.fill("input[name=name]", who[0])
+    page.fill("input[name=password]", who[1])
+    page.click("main form button")
+    page.wait_for_selector(f"text=Hello, {who[0]}")
+
+
+def test_a_stranger_signs_up_with_a_cart_that_survives(visit: Visit, url: str) -> None:
+    """Put something into the cart, make an account: the cart came along, and the panel tells the story."""
+    page = visit()
+    page.wait_for_selector("text=No session")
+    page.click("text=Add to cart >> nth=1")
+    page.wait_for_selector("#events >> text=session created")
+    page.goto(f"{url}/sign-up")
+    page.fill("input[name=name]", "marie")
+    page.fill("input[name=password]", "polonium and radium")
+    page.click("main form button")
+    page.wait_for_selector("text=Hello, marie")
+    assert "1 thing" in page.inner_text("main")
+    page.wait_for_selector("#events >> text=session renewed")
+    page.wait_for_selector("#state >> text=Signed in: marie")
+
+
+def test_one_device_ends_the_other(visit: Visit, url: str) -> None:
+    """Two browsers of one user see each other, and one ends the other."""
+    here, there = visit(), visit()
+    sign_in(here, url)
+    sign_in(there, url)
+    here.goto(f"{url}/devices")
+    assert here.locator(".devices li").count() == 2
+    here.click("text=End all others")
+    here.wait_for_selector("text=Only here")
+    there.goto(f"{url}/account")
+    there.wait_for_selector("text=That page needs you to be signed in")
+
+
+def test_the_vault_asks_again(visit: Visit, url: str) -> None:
+    """A wrong password at the step-up is refused, the right one opens the door and renews the token."""
+    page = visit()
+    sign_in(page, url, GRACE)
+    page.goto(f"{url}/step-up?next=/vault")
+    page.fill("input[name=password]", "wrong")
+    page.click("main form button")
+    page.wait_for_selector("text=That is not your password")
+    page.fill("input[name=password]", GRACE[1])
+    page.click("main form button")
+    page.wait_for_selector("text=Open, because")
+    page.wait_for_selector("#events >> text=factor added")
+
+
+def test_signing_out_everywhere_signs_out_everywhere(visit: Visit, url: str) -> None:
+    """Both browsers are nobody afterwards, and the back button shows nothing private."""
+    here, there = visit(), visit()
+    sign_in(here, url, GRACE)
+    sign_in(there, url, GRACE)
+    here.goto(f"{url}/devices")
+    here.click("text=Sign out everywhere")
+    here.wait_for_selector("text=You are signed out")
+    here.go_back()
+    here.wait_for_selector("text=Sign in")
+    assert here.locator(".devices").count() == 0
+    there.goto(f"{url}/account")
+    there.wait_for_selector("text=That page needs you to be signed in")
+
+
+def test_attacks_are_told_step_by_step_and_refused(visit: Visit) -> None:
+    """Every attack that does not have to wait ends with its verdict on the page."""
+    page = visit("/attacks")
+    for name in ("fixate", "logout", "garbage", "cross-site", "toss"):
+        page.click(f"[data-attack={name}] button")
+        page.wait_for_selector(f"[data-attack={name}] .verdict:not(.failed)")
+    assert page.locator(".verdict.failed").count() == 0
+    page.wait_for_selector("#events >> text=cross site refused")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_nothing_overflows_in_any_width_or_scheme(visit: Visit, url: str, scheme: str, width: int) -> None:
+    """No page scrolls sideways, every page has one h1, and both schemes are what the system asks for."""
+    page = visit("/", scheme=scheme, width=width)
+    sign_in(page, url)
+    shots = os.environ.get("SESSILE_SHOTS")
+    for path in ("/", "/account", "/devices", "/vault", "/step-up", "/attacks"):
+        page.goto(url + path)
+        page.wait_for_selector("#state strong", state="attached")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+        assert page.locator("h1").count() == 1, path
+        if shots:
+            page.screenshot(path=Path(shots) / f"{scheme}-{width}-{path.strip('/') or 'home'}.png")
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    channels = [int(part) for part in background.removeprefix("rgb(").rstrip(")").split(",")]
+    assert (sum(channels) > 600) == (scheme == "light")
