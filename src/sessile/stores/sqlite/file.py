@@ -152,7 +152,11 @@ class File:
 
     def _migrate(self) -> None:
         with closing(self.connect()) as connection:
-            if self._version(connection) == len(MIGRATIONS) and _pragma(connection, "journal_mode") == "wal":
+            # One transaction, hence one view: another process may be migrating between any two statements.
+            connection.execute("BEGIN")
+            version = self._version(connection)
+            connection.execute("COMMIT")
+            if version == len(MIGRATIONS) and _pragma(connection, "journal_mode") == "wal":
                 return
             if _pragma(connection, "journal_mode=WAL") != "wal":
                 raise StoreUnavailable("the file system of the session database does not support SQLite's WAL mode")
