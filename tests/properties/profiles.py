@@ -1,4 +1,7 @@
-"""The hypothesis profiles: `ci` is bounded and always the same; `thorough` searches for an evening."""
+"""The hypothesis profiles: `ci` is bounded and always the same; `thorough` searches for as long as you let it.
+
+    HYPOTHESIS_PROFILE=thorough python -m pytest --timeout=0 tests/properties
+"""
 
 from __future__ import annotations
 
