@@ -1,6 +1,6 @@
 """The hypothesis profiles: `ci` is bounded and always the same; `thorough` searches for as long as you let it.
 
-    HYPOTHESIS_PROFILE=thorough python -m pytest --timeout=0 tests/properties
+HYPOTHESIS_PROFILE=thorough python -m pytest --timeout=0 tests/properties
 """
 
 from __future__ import annotations
