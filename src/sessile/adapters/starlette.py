@@ -13,8 +13,8 @@ are, and why:
     a nested change is stored                         the signed cookie lost session["cart"].append(…) silently
     a change after the response began raises          it could not be stored any more, and was lost silently
     mapping keys inside a value stay whole numbers    JSON turned {1: 2} into {"1": 2}
-    plain http elsewhere than on loopback: no cookie  anybody on the way could read it (R20); "http://testserver" of
-                                                      TestClient works outside production
+    plain http elsewhere than on loopback: no cookie  anybody on the way could read it (R20)
+    TestClient(app, base_url="https://testserver")    the cookie is Secure, and the client sends it over https alone
     a POST from another site is refused               that is how logins and shops are attacked (R22)
 """
 

@@ -561,8 +561,16 @@ class Engine:
         return self._mint.read(text) is not None
 
     async def is_alive(self, sid: str) -> bool:
-        """Tell whether a session lives now, without touching it: for what stays open longer than a request (R24)."""
-        found = await self.store.load(sid)
+        """Tell whether a session lives now, without touching it: for what stays open longer than a request (R24).
+
+        Raises:
+            StoreError: the store failed; what cannot be checked must not stay open.
+        """
+        try:
+            found = await self.store.load(sid)
+        except StoreError as error:
+            self._tell(events.StoreFailed(at=self.clock(), error=error.code, session=sid))
+            raise
         return isinstance(found, Record) and self.policy.expired(found.control, found.seen_at, self.clock()) is None
 
     async def sweep(self, limit: int) -> int:

@@ -12,7 +12,7 @@ key, so nested changes count without any `modified = True`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import msgspec
 from msgspec.structs import replace
@@ -159,6 +159,20 @@ class Session(MutableMapping[str, Any]):
         if default is _MISSING:
             raise KeyError(key)
         return default
+
+    def popitem(self) -> tuple[str, Any]:
+        """Remove the last key and return it with its value, as a dict does."""
+        keys = list(self)
+        if not keys:
+            raise KeyError("the session is empty")
+        return keys[-1], self.pop(keys[-1])
+
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return {**self, **other}
+
+    def __ior__(self, other: Mapping[str, Any]) -> Self:
+        self.update(other)
+        return self
 
     def copy(self) -> dict[str, Any]:
         """Return the data as a plain dict."""
