@@ -89,6 +89,7 @@ class Engine:
         self.rules = rules
         self.sinks = sinks
         self.clock = clock
+        self.ring = ring
         self._mint = TokenMint(ring)
         self._pseudonyms = binding.Pseudonyms(ring)
         self._places = places
@@ -333,7 +334,7 @@ class Engine:
         if session.is_untouched:
             return nothing, None
         data = session.whole()
-        if not data or not self._may_set_cookie(opened.facts):
+        if not (data or session.insist) or not self._may_set_cookie(opened.facts):
             return nothing, None
         if not opened.storable:
             self._tell(events.WriteDiscarded(at=now, session=None, reason=str(session.ended)))

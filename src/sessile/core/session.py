@@ -53,6 +53,7 @@ class Session(MutableMapping[str, Any]):
     closed: bool = False
     damaged: bool = False
     everywhere: bool = False
+    insist: bool = False  # be stored even with nothing to remember, for frameworks that ask for that
     raise_on_conflict: bool = False
     signed_out: bool = False
     ended: EndReason | None = None
@@ -472,7 +473,7 @@ class Session(MutableMapping[str, Any]):
     @property
     def is_untouched(self) -> bool:
         """Tell, without encoding anything, that nothing can have changed."""
-        return not self._live and not self._dropped and self.intent is None and not self.signed_out
+        return not self._live and not self._dropped and self.intent is None and not self.signed_out and not self.insist
 
     def changes(self) -> tuple[dict[str, bytes], frozenset[str]]:
         """Return what this request changed: key to new encoded value, and the removed keys.

@@ -117,9 +117,9 @@ class AsyncSessions:
     def __init__(self, store: str | Store = "memory://", **options: Unpack[Options]) -> None:
         self.engine, self.guard, self.settings = _assemble(store, options, blocking=False)
 
-    def open(self, facts: Facts) -> Awaitable[Session]:
-        """Open the session of a request; for people who write their own adapter."""
-        return self.engine.load(facts)
+    def open(self, facts: Facts, *, kind: type[Session] = Session) -> Awaitable[Session]:
+        """Open the session of a request, as an object of class `kind`; for people who write their own adapter."""
+        return self.engine.load(facts, kind)
 
     def commit(self, session: Session) -> Awaitable[Answer]:
         """Carry out what the request intended; call it before the first byte of the response."""
@@ -132,6 +132,10 @@ class AsyncSessions:
     async def describe(self, session: Session) -> SessionInfo | None:
         """Describe one request's session, None if it is not stored."""
         return _describe(self.engine, session)
+
+    async def is_alive(self, session_id: str) -> bool:
+        """Tell whether a session lives now, without touching it."""
+        return await self.engine.is_alive(session_id)
 
     async def end(self, session_id: str, *, user: str | int | None = None, reason: EndReason = EndReason.ADMIN) -> bool:
         """End one session; with `user`, only if it is theirs. Tell whether it was alive."""
@@ -180,9 +184,9 @@ class Sessions:
     def __init__(self, store: str | Store = "memory://", **options: Unpack[Options]) -> None:
         self.engine, self.guard, self.settings = _assemble(store, options, blocking=True)
 
-    def open(self, facts: Facts) -> Session:
-        """Open the session of a request; for people who write their own adapter."""
-        return drive(self.engine.load(facts))
+    def open(self, facts: Facts, *, kind: type[Session] = Session) -> Session:
+        """Open the session of a request, as an object of class `kind`; for people who write their own adapter."""
+        return drive(self.engine.load(facts, kind))
 
     def commit(self, session: Session) -> Answer:
         """Carry out what the request intended; call it before the first byte of the response."""
@@ -195,6 +199,10 @@ class Sessions:
     def describe(self, session: Session) -> SessionInfo | None:
         """Describe one request's session, None if it is not stored."""
         return _describe(self.engine, session)
+
+    def is_alive(self, session_id: str) -> bool:
+        """Tell whether a session lives now, without touching it."""
+        return drive(self.engine.is_alive(session_id))
 
     def end(self, session_id: str, *, user: str | int | None = None, reason: EndReason = EndReason.ADMIN) -> bool:
         """End one session; with `user`, only if it is theirs. Tell whether it was alive."""
