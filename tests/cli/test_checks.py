@@ -105,6 +105,7 @@ CASES: list[tuple[str, str, str, dict[str, Any]]] = [
     ("fail", "sinks", "R95", {"sinks": ()}),
     ("warn", "development-hosts", "R20", {"production": False, "development_hosts": frozenset({"intra.example"})}),
     ("fail", "debug", "R45", {"framework": FrameworkFacts("Flask", debug=True)}),
+    ("fail", "start-error", "R41", {"errors": ("Django's SessionMiddleware cannot carry Sessile's sessions.",)}),
     ("warn", "start-warning", "R41", {"warnings": ("SESSION_COOKIE_NAME has no effect on Sessile's sessions",)}),
 ]
 

@@ -135,6 +135,43 @@ def test_settings_without_effect_and_debug_mode_are_named(tmp_path: Path) -> Non
     assert key not in said.out + said.err
 
 
+DJANGO = """
+SECRET_KEY = "unused"
+INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth"]
+SESSION_ENGINE = "sessile.adapters.django"
+MIDDLEWARE = ["sessile.adapters.django.SessionMiddleware"]
+SESSILE = {"store": "memory://", "sinks": []}
+"""
+
+
+def test_a_django_project_is_examined_by_its_settings(tmp_path: Path) -> None:
+    """Its sessions, its debug mode and what Django's own checks say of Sessile's settings."""
+    pytest.importorskip("django")
+    (tmp_path / "shop.py").write_text(DJANGO)
+    said = doctor(tmp_path, "--django", "shop", "--json")
+    assert said.code == 0
+    assert codes(said) == {"production", "development-key", "sinks"}
+    (tmp_path / "shop.py").write_text(
+        DJANGO + "DEBUG = True\nSESSION_SAVE_EVERY_REQUEST = True\n"
+        "MIDDLEWARE += ['django.contrib.sessions.middleware.SessionMiddleware']\n"
+    )
+    said = doctor(tmp_path, "--django", "shop", "--production", "--json", SESSILE_KEYS=generate())
+    assert said.code == 1
+    assert codes(said) == {"memory-store", "sinks", "debug", "start-error", "start-warning"}
+    said = doctor(tmp_path, "--django", "shop", "--production", "--json")
+    assert (said.code, codes(said)) == (1, {"key-missing"})
+
+
+def test_a_django_project_with_other_sessions_is_said_and_left_alone(tmp_path: Path) -> None:
+    """The doctor does not open a store that the project would never use."""
+    pytest.importorskip("django")
+    (tmp_path / "shop.py").write_text("SECRET_KEY = 'unused'\n")
+    said = doctor(tmp_path, "--django", "shop")
+    assert said.code == 2
+    assert "SESSION_ENGINE" in said.err
+    assert {path.name for path in tmp_path.iterdir()} <= {"shop.py", "__pycache__"}
+
+
 @pytest.mark.parametrize(
     ("target", "hint"),
     [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -315,3 +317,71 @@ def test_flask_login_knows_the_user_and_holds_her_for_fresh() -> None:
     client.post("/out")
     assert client.get("/me").status_code == 401
     assert extension.sessions.of_user("ann") == []
+
+
+DJANGO = """
+import django
+from django.conf import settings
+
+settings.configure(
+    SECRET_KEY="for the user's session hash",
+    ROOT_URLCONF=__name__,
+    INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth"],
+    MIDDLEWARE=[
+        "sessile.adapters.django.SessionMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+    ],
+    SESSION_ENGINE="sessile.adapters.django",
+    SESSILE={"store": "memory://"},
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+)
+django.setup()
+
+from django.contrib.auth import get_user_model, logout
+from django.core.management import call_command
+from django.http import JsonResponse
+from django.test import Client
+from django.urls import path
+
+from sessile.adapters.django import sessions
+from sessile.testing import assert_not_cacheable, assert_rotated, freeze, login, session_token
+
+
+def me(request):
+    return JsonResponse({"user": request.user.get_username(), "cart": request.session.get("cart")})
+
+
+def out(request):
+    logout(request)
+    return JsonResponse({})
+
+
+urlpatterns = [path("me", me), path("out", out)]
+call_command("migrate", verbosity=0)
+ann = get_user_model().objects.create_user("ann", password="x")
+client = Client()
+assert client.get("/me").json()["user"] == ""
+for user in (ann, ann.pk):
+    sid = login(client, user, data={"cart": [1]})
+    response = client.get("/me")
+    assert response.json() == {"user": "ann", "cart": [1]}, response.json()
+    assert_not_cacheable(response)
+    assert sid in {info.id for info in sessions().of_user(ann.pk)}
+with freeze(sessions()) as clock:
+    before = session_token(client)
+    clock.advance(901)
+    assert_rotated(before, client.get("/me"))
+    assert_rotated(before, client)
+    assert client.get("/me").json()["user"] == "ann"
+client.post("/out")
+assert client.get("/me").json()["user"] == ""
+assert session_token(client) is None
+print("passed")
+"""
+
+
+def test_djangos_client_is_signed_in_for_contrib_auth() -> None:
+    """`request.user` is there, by object and by key, and `logout()` ends what was minted."""
+    pytest.importorskip("django")
+    done = subprocess.run([sys.executable, "-W", "error", "-c", DJANGO], capture_output=True, text=True, check=False)
+    assert done.stdout == "passed\n", done.stderr

@@ -421,6 +421,15 @@ def _framework(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _start(deployment: Deployment) -> Iterator[Finding]:
+    for error in deployment.errors:
+        yield Finding(
+            "fail",
+            "start-error",
+            "R41",
+            error,
+            "The application does not have the sessions that its settings describe.",
+            "Follow the adapter's page: what Sessile needs, in place of what.",
+        )
     for warning in deployment.warnings:
         yield Finding(
             "warn",

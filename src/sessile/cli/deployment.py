@@ -57,7 +57,7 @@ class FrameworkFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """Hold the facts of one configuration. `warnings`: what Sessile itself warned of while it started."""
+    """Hold the facts of one configuration. `warnings`, `errors`: what Sessile itself said while it started."""
 
     production: bool
     keys: KeyFacts | None
@@ -73,3 +73,4 @@ class Deployment:
     workers: int | None = None
     framework: FrameworkFacts | None = None
     warnings: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()

@@ -29,6 +29,7 @@ from ..stores.memory import MemoryStore
 from ..stores.sqlite import SqliteStore
 from .deployment import Deployment, FileFacts, FrameworkFacts, KeyFacts, StoreFacts
 
+_DJANGO: Final = "sessile.adapters.django"
 _TARGET: Final = re.compile(r"([A-Za-z_][\w.]*):([A-Za-z_][\w.]*)(\(\))?")
 _ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 
@@ -80,13 +81,16 @@ def of_django(settings: str) -> Deployment:
     os.environ["DJANGO_SETTINGS_MODULE"] = settings
     with _noticed() as noticed:
         _tried(_imported("django").setup, f"setting up {settings}")
-        from django.conf import settings as configured
-
-        from ..adapters.django import current_sessions
-
-        door = current_sessions()
+        configured: Any = _imported("django.conf").settings
+        if configured.SESSION_ENGINE != _DJANGO:
+            raise ConfigurationError(f"{settings} uses no sessions of Sessile's: SESSION_ENGINE is not {_DJANGO!r}")
+        door: Door = _tried(_imported(_DJANGO).sessions, "opening the sessions")
+        # Django's own checks of what the settings of its sessions contradict.
+        checks = [one for one in _imported("django.core.checks").run_checks() if str(one.id).startswith("sessile.")]
+    errors = tuple(str(one.msg) for one in checks if one.is_serious())
+    noticed += [" ".join(filter(None, (str(one.msg), one.hint))) for one in checks if not one.is_serious()]
     facts = FrameworkFacts("Django", bool(configured.DEBUG))
-    return replace(of_door(door), framework=facts, warnings=tuple(noticed))
+    return replace(of_door(door), framework=facts, warnings=tuple(noticed), errors=errors)
 
 
 def of_door(door: Door) -> Deployment:

@@ -127,9 +127,9 @@ def _app_of(client: Any) -> Any:
 
 
 def _django_door() -> Door:
-    from ..adapters.django import current_sessions
+    from ..adapters.django import sessions
 
-    return current_sessions()
+    return sessions()
 
 
 def _django_auth(user: object) -> dict[str, Any]:
