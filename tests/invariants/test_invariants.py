@@ -194,9 +194,20 @@ class TestAResponseThatCarriesASessionIsNeverCacheable:
 
     def test_what_was_read_from_a_session_stays_out_of_caches_whatever_the_application_says(self, world: World) -> None:
         """`public, max-age=60` does not survive in a response that a session stands behind."""
-        reply = sign_in(world).get("/public")
-        assert reply.is_kept_out_of_caches
-        assert reply.varies_on_cookie
+        browser = sign_in(world)
+        for path in ("/public", "/", "/private"):
+            reply = browser.get(path)
+            assert reply.is_kept_out_of_caches
+            assert reply.varies_on_cookie
+
+    def test_private_is_not_enough_for_a_response_that_sets_the_cookie(self, world: World) -> None:
+        """The browser's own cache would hand it out again; for a page that is only read, `private` stands."""
+        browser = world.browser()
+        private = "private, max-age=60"
+        setting = browser.get("/public", cache=private, key="a", value="b")
+        assert COOKIE in setting.cookies
+        assert setting.is_kept_out_of_caches
+        assert browser.get("/public", cache=private).header("cache-control") == private
 
     @pytest.mark.parametrize("path", ["/cart", "/login", "/factor", "/rotate", "/logout", "/userkey", "/drop-userkey"])
     def test_every_response_that_sets_the_cookie_is_no_store(self, world: World, path: str) -> None:

@@ -67,7 +67,9 @@ def answer(method: str, path: str, query: Mapping[str, str], session: Callable[[
             if "key" in query:
                 session()[query["key"]] = query["value"]
             found = _json(state(session()))
-            return found if path != "/public" else found._replace(headers=(*found.headers, ("cache-control", PUBLIC)))
+            if path == "/public":
+                found = found._replace(headers=(*found.headers, ("cache-control", query.get("cache", PUBLIC))))
+            return found
         case _, "/private":
             return _json({"user": session().require()})
         case _, "/secure":
