@@ -129,7 +129,8 @@ def _app_of(client: Any) -> Any:
 def _django_door() -> Door:
     from ..adapters.django import sessions
 
-    return sessions()
+    door: Door = sessions()
+    return door
 
 
 def _django_auth(user: object) -> dict[str, Any]:

@@ -1,0 +1,44 @@
+"""What `doctor` decides: facts in, findings out, one function a check; no I/O.
+
+severity   means
+fail       unsafe as it is: the requirement is not met
+warn       safe only if it is meant: look at it
+ok         examined, and as it should be
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from ..deployment import Deployment
+from .channel import cookie, guard, proxies, sign_out
+from .finding import Finding
+from .limits import clock, limits
+from .start import framework, mode, refused, sinks, start
+from .storage import keys, store
+
+__all__ = ["Finding", "examine", "refused"]
+
+Check = Callable[[Deployment], Iterator[Finding]]
+
+CHECKS: Final[tuple[Check, ...]] = (
+    mode,
+    keys,
+    store,
+    cookie,
+    limits,
+    clock,
+    proxies,
+    guard,
+    sign_out,
+    sinks,
+    framework,
+    start,
+)
+
+
+def examine(deployment: Deployment) -> tuple[Finding, ...]:
+    """Return what all checks find, the worst first."""
+    found = [finding for check in CHECKS for finding in check(deployment)]
+    return tuple(sorted(found, key=lambda one: ("fail", "warn", "ok").index(one.severity)))
