@@ -82,5 +82,5 @@ def exchange(application: WSGIApplication, request: Request) -> Reply:
         if close is not None:
             close()
     status, headers = started[-1]
-    lowered = tuple((name.lower(), value) for name, value in headers)
+    lowered = tuple((name.lower(), value.strip()) for name, value in headers)
     return Reply(int(status[:3]), lowered, b"".join([*written, *chunks]))
