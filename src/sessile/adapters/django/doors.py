@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Final, NamedTuple
+from functools import cached_property
+from typing import Any, Final
 
 from django.conf import settings
 from django.core.signals import setting_changed
+from django.shortcuts import resolve_url
+from django.urls import NoReverseMatch
 
 from ...core.cookies import CookieRules
+from ...core.crosssite import CrossSiteGuard
 from ...core.sessions import AsyncSessions, Sessions
 from ...errors import ConfigurationError
 from ..replies import PREFIX, Pages
@@ -19,18 +23,66 @@ _DJANGO_NAME: Final = "sessionid"
 _OWN: Final = frozenset({"store", "prefix", "login_url", "step_up_url", "after_logout", "passive_paths"})
 
 
-class Doors(NamedTuple):
-    """Hold both doors and what the middleware needs beside them."""
+class Doors:
+    """Hold both doors, over one store and one ring of keys, and what the middleware needs beside them.
 
-    blocking: Sessions
-    asynchronous: AsyncSessions
-    pages: Pages
-    prefix: str | None
-    passive_paths: tuple[str, ...]
+    For event loops, a URL is opened a second time when that door is first needed: a loop must not wait for a file as a
+    thread may. Only memory, and a store that was given as an object, is one for both.
+
+    Raises:
+        ConfigurationError: SESSILE is no mapping, or its options are wrong.
+    """
+
+    def __init__(self) -> None:
+        given = options()
+        rules = cookie_rules(given)
+        self.prefix: str | None = given.get("prefix", PREFIX)
+        self.passive_paths: tuple[str, ...] = tuple(given.get("passive_paths", ()))
+        self._given = given
+        self._store: Any = given.get("store", "sqlite:///sessions.db")
+        self._is_ours = isinstance(self._store, str)
+        shared: dict[str, Any] = {name: value for name, value in given.items() if name not in _OWN}
+        shared.setdefault("user_keys", (USER_KEY,))
+        if "guard" not in shared:
+            # Wildcards name no origin; a check says so.
+            shared["guard"] = CrossSiteGuard(
+                trusted_origins=[one for one in settings.CSRF_TRUSTED_ORIGINS if "*" not in one]
+            )
+        shared["cookie"] = rules
+        self.blocking = Sessions(self._store, **shared)
+        self._shared = {**shared, "keys": self.blocking.engine.ring}
+        self._opening = threading.Lock()
+        self._asynchronous: AsyncSessions | None = None
+        _agree(rules)
+
+    @property
+    def asynchronous(self) -> AsyncSessions:
+        """Return the door for event loops."""
+        if self._asynchronous is None:
+            with self._opening:
+                if self._asynchronous is None:
+                    is_one = not self._is_ours or self._store.startswith("memory:")
+                    store = self.blocking.engine.store if is_one else self._store
+                    self._asynchronous = AsyncSessions(store, **self._shared)
+        return self._asynchronous
+
+    @cached_property
+    def pages(self) -> Pages:
+        """Return where the project's own pages are; names of URL patterns are resolved when first asked for."""
+        login_url = self._given.get("login_url", settings.LOGIN_URL)
+        step_up_url = self._given.get("step_up_url")
+        after = self._given.get("after_logout") or settings.LOGOUT_REDIRECT_URL or "/"
+        return Pages(
+            None if login_url is None else _path(login_url),
+            None if step_up_url is None else _path(step_up_url),
+            _path(after) or "/",
+        )
 
 
 _lock = threading.Lock()
 _doors: Doors | None = None
+# The cookie's name, where the settings were told it.
+_agreed: str = _DJANGO_NAME
 
 
 def doors() -> Doors:
@@ -43,7 +95,7 @@ def doors() -> Doors:
     if _doors is None:
         with _lock:
             if _doors is None:
-                _doors = _open()
+                _doors = Doors()
     return _doors
 
 
@@ -65,7 +117,7 @@ def cookie_rules(given: dict[str, Any]) -> CookieRules:
     name: str = settings.SESSION_COOKIE_NAME
     samesite: Any = settings.SESSION_COOKIE_SAMESITE
     return CookieRules(
-        name=CookieRules().name if name == _DJANGO_NAME else name,
+        name=CookieRules().name if name in (_DJANGO_NAME, _agreed) else name,
         path=settings.SESSION_COOKIE_PATH,
         domain=settings.SESSION_COOKIE_DOMAIN,
         samesite=samesite if samesite in ("Lax", "Strict") else "Lax",
@@ -84,35 +136,32 @@ def options() -> dict[str, Any]:
     return dict(given)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
-def _open() -> Doors:
-    given = options()
-    rules = cookie_rules(given)
-    # The test client and a few packages look for the session cookie by this name.
-    settings.SESSION_COOKIE_NAME = rules.name
-    store: Any = given.get("store", "sqlite:///sessions.db")
-    shared = {name: value for name, value in given.items() if name not in _OWN}
-    shared.setdefault("user_keys", (USER_KEY,))
-    shared["cookie"] = rules
-    blocking = Sessions(store, **shared)
-    # One memory is one store; a file is opened twice, because an event loop must not wait for it as a thread may.
-    in_memory = not isinstance(store, str) or store.startswith("memory:")
-    shared["keys"] = blocking.engine.ring
-    asynchronous = AsyncSessions(blocking.engine.store if in_memory else store, **shared)
-    login_url: Any = given.get("login_url", settings.LOGIN_URL)
-    pages = Pages(
-        login_url=str(login_url) if str(login_url).startswith("/") else None,
-        step_up_url=given.get("step_up_url"),
-        after_logout=given.get("after_logout", "/"),
-    )
-    return Doors(blocking, asynchronous, pages, given.get("prefix", PREFIX), tuple(given.get("passive_paths", ())))
+def _path(url: Any) -> str | None:
+    try:
+        return str(resolve_url(url))
+    except NoReverseMatch:
+        return None
+
+
+def _agree(rules: CookieRules) -> None:
+    """Tell the test client, and others who look there, what the cookie is."""
+    global _agreed  # noqa: PLW0603
+    if settings.SESSION_COOKIE_NAME in (_DJANGO_NAME, _agreed):
+        settings.SESSION_COOKIE_NAME = _agreed = rules.name
+
+
+def reopen() -> None:
+    """Forget the doors: the next use opens those that the settings describe then."""
+    global _doors  # noqa: PLW0603
+    _doors = None
 
 
 def _forget(*, setting: str, **_: Any) -> None:
     """Open the doors anew when a test overrides the settings."""
-    global _doors  # noqa: PLW0603
-    if setting == "SESSILE" and _doors is not None:
-        _doors.blocking.close()
-        _doors = None
+    if setting == "SESSILE":
+        reopen()
+    elif _doors is not None:
+        _agree(_doors.blocking.engine.cookie)
 
 
 setting_changed.connect(_forget)

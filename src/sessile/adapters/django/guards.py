@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar, cast
 from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest
 
-from .store import SessionStore
+from .store import DjangoSession
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -21,7 +21,7 @@ def requires(
 
     def guard(view: View) -> View:
         def check(request: HttpRequest) -> None:
-            cast(SessionStore, request.session).require(factor=factor, max_age=max_age, aal=aal)
+            cast("DjangoSession", request.session).require(factor=factor, max_age=max_age, aal=aal)
 
         if iscoroutinefunction(view):
 
@@ -30,14 +30,14 @@ def requires(
                 check(request)
                 return await view(request, *arguments, **keywords)
 
-            return cast(View, guarded_async)
+            return cast("View", guarded_async)
 
         @wraps(view)
         def guarded(request: HttpRequest, *arguments: Any, **keywords: Any) -> Any:
             check(request)
             return view(request, *arguments, **keywords)
 
-        return cast(View, guarded)
+        return cast("View", guarded)
 
     return guard
 
@@ -51,6 +51,6 @@ class SessionRequiredMixin:
 
     def dispatch(self, request: HttpRequest, *arguments: Any, **keywords: Any) -> Any:
         """Check, then serve."""
-        store = cast(SessionStore, request.session)
+        store = cast("DjangoSession", request.session)
         store.require(factor=self.required_factor, max_age=self.required_max_age, aal=self.required_aal)
-        return cast(Any, super()).dispatch(request, *arguments, **keywords)
+        return cast("Any", super()).dispatch(request, *arguments, **keywords)

@@ -7,148 +7,236 @@
     view             `request.session`                                       StepUpRequired: redirect, 401 or 403
     commit           unless the status is 500 or more                        503, 403, 409 in place of the response
 
-A streaming response is committed before its first chunk; the session is frozen from then on.
+A streaming response is committed before its first chunk; the session is frozen from then on. What `save()` stored
+before is told in any case, so that a new token reaches its browser.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, cast
 
-from asgiref.sync import iscoroutinefunction
+from django.conf import settings
 from django.contrib.sessions.middleware import SessionMiddleware as DjangosMiddleware
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from msgspec.structs import replace
 
-from ...core.answers import Answer
+from ...core.answers import NOTHING, Answer
+from ...core.bridge import drive
 from ...core.crosssite import SAFE_METHODS
 from ...core.requests import Facts
 from ...core.session import Session
 from ...errors import SessileError, StoreError
 from .. import replies
-from ..environ import read_request
-from .doors import doors
-from .store import DjangoSession, SessionStore
+from ..asgi import by_name
+from ..environ import headers_of, is_refused, read_request
+from .doors import Doors, doors
+from .store import EXPIRY, DjangoSession, expired, joined, open_session
 
 _SERVER_ERROR: Final = 500
 _SCHEME: Final = "wsgi.url_scheme"
+_OPENED: Final = "_sessile"
 
 
 class SessionMiddleware(DjangosMiddleware):
     """Give Django's requests their sessions; the base class is there for the checks of others, the admin's for one."""
 
-    sync_capable = True
-    async_capable = True
-
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         super().__init__(get_response)
-        doors()  # wrong settings are to fail at start
-        self._is_async = iscoroutinefunction(get_response)
+        self._doors: Doors = doors()  # wrong settings fail at start
+        self._engine = self._doors.blocking.engine
+        self._mark = self._doors.prefix and self._doors.prefix + "/"
+        self._trusts_proxy = bool(settings.SECURE_PROXY_SSL_HEADER or settings.USE_X_FORWARDED_HOST)
 
     def __call__(self, request: HttpRequest) -> Any:
         """Serve one request."""
-        return self._serve_async(request) if self._is_async else self._serve(request)
+        if self.async_mode:
+            return self.__acall__(request)
+        response = self.process_request(request)
+        return self.process_response(request, self.get_response(request) if response is None else response)
 
-    def _serve(self, request: HttpRequest) -> HttpResponseBase:
-        facts, which, early = self._judge(request)
-        if early is not None:
-            return early
-        try:
-            core = doors().blocking.open(facts, kind=DjangoSession)
-        except StoreError as error:
-            return self._refusal(error, facts)
-        store = self._enter(request, core, facts)
-        response = self._own(which, facts, core) if which else cast(HttpResponseBase, self.get_response(request))
+    async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
+        """Serve one request on an event loop."""
+        door = self._doors.asynchronous
+        response = None
+        if not self._is_plain_visit(request):
+            facts, which = self._read(request)
+            response = self._unopened(facts, which)
+            if response is None:
+                try:
+                    self._enter(request, await open_session(door.engine, facts))
+                except StoreError as error:
+                    return self._refusal(error, facts)
+                response = self._own(request, facts, which)
+        if response is None:
+            response = cast("HttpResponseBase", await self.get_response(request))
+        session = self._left(request)
+        if session is None:
+            return response
         if response.status_code >= _SERVER_ERROR:
+            return _untold(session, response)
+        try:
+            answer = door.engine.commit_unchanged(session) or await door.commit(session)
+        except SessileError as error:
+            return self._replaced(request, session, response, error)
+        return _told(session, response, answer)
+
+    def process_request(self, request: HttpRequest) -> HttpResponse | None:  # type: ignore[override]
+        """Open the session; return a response for what must not pass, and for Sessile's own endpoints."""
+        if self._is_plain_visit(request):
+            return None
+        facts, which = self._read(request)
+        response = self._unopened(facts, which)
+        if response is not None:
             return response
         try:
-            answer = doors().blocking.commit(store.core)
-        except SessileError as error:
-            return self._refusal(error, facts)
-        return _finish(response, [*store.answers, answer])
-
-    async def _serve_async(self, request: HttpRequest) -> HttpResponseBase:
-        facts, which, early = self._judge(request)
-        if early is not None:
-            return early
-        try:
-            core = await doors().asynchronous.open(facts, kind=DjangoSession)
+            session = cast("DjangoSession", drive(self._engine.load(facts, DjangoSession)))
+            if session.base is not None and EXPIRY in session.base.data and session.outlived():
+                session = drive(expired(self._engine, session))
         except StoreError as error:
             return self._refusal(error, facts)
-        store = self._enter(request, core, facts)
-        if which:
-            response = self._own(which, facts, core)
-        else:
-            response = await cast(Awaitable[HttpResponseBase], self.get_response(request))
-        if response.status_code >= _SERVER_ERROR:
+        self._enter(request, session)
+        return self._own(request, facts, which)
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:  # type: ignore[override]
+        """Commit the session, and tell the browser; if the commit fails, its error takes the response's place."""
+        session = self._left(request)
+        if session is None:
             return response
+        if response.status_code >= _SERVER_ERROR:
+            return _untold(session, response)
         try:
-            core = cast(Session, await store._aget_session())  # noqa: SLF001
-            answer = await doors().asynchronous.commit(core)
+            answer = self._engine.commit_unchanged(session) or self._doors.blocking.commit(session)
         except SessileError as error:
-            return self._refusal(error, facts)
-        return _finish(response, [*store.answers, answer])
+            return self._replaced(request, session, response, error)
+        return _told(session, response, answer)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """Answer what a view raises to refuse a session."""
+        """Answer what a view raises: a session that proves too little, or a store that failed."""
         if not isinstance(exception, SessileError):
             return None
-        facts, _ = self._facts(request)
-        reply = replies.refusal(exception, facts, doors().pages)
-        return None if reply is None else _response(reply)
+        reply = replies.refusal(exception, self._read(request)[0], self._doors.pages)
+        return None if reply is None else respond(reply, request.method)
 
     # -- steps ---------------------------------------------------------------------------------------------------------
 
-    def _facts(self, request: HttpRequest) -> tuple[Facts, replies.Endpoint | None]:
-        meta: dict[str, Any] = request.META
-        scheme = request.scheme or "http"
-        if meta.get(_SCHEME) != scheme:
-            meta = {**meta, _SCHEME: scheme}
-        opened = doors()
-        return read_request(meta, opened.prefix, opened.passive_paths)
+    def _is_plain_visit(self, request: HttpRequest) -> bool:
+        """Open the session of a visitor without a cookie, if that is all: nothing to judge, nothing to ask."""
+        meta = request.META
+        if (
+            "HTTP_COOKIE" in meta
+            or meta["REQUEST_METHOD"] not in SAFE_METHODS
+            or (self._mark and self._mark in meta["PATH_INFO"])
+        ):
+            return False
+        read = partial(_first, self._read, request)
+        self._enter(request, cast("DjangoSession", self._engine.visitor(read, DjangoSession)))
+        return True
 
-    def _judge(self, request: HttpRequest) -> tuple[Facts, replies.Endpoint | None, HttpResponse | None]:
-        facts, which = self._facts(request)
-        door = doors().blocking
-        if facts.method not in SAFE_METHODS and door.guard.refuses(facts, door.engine.client(facts)):
-            door.engine.tell_cross_site(facts)
-            return facts, which, _response(replies.cross_site())
+    def _read(self, request: HttpRequest) -> tuple[Facts, replies.Endpoint | None]:
+        environ: dict[str, Any] = request.META
+        if _SCHEME not in environ:
+            environ = _as_environ(request)
+        facts, which = read_request(environ, self._doors.prefix, self._doors.passive_paths)
+        if self._trusts_proxy:
+            # The project says what its proxy may be believed.
+            host = environ.get("HTTP_X_FORWARDED_HOST") if settings.USE_X_FORWARDED_HOST else None
+            facts = replace(facts, scheme=request.scheme or facts.scheme, host=host or facts.host)
+        return facts, which
+
+    def _unopened(self, facts: Facts, which: replies.Endpoint | None) -> HttpResponse | None:
+        """Answer what needs no session: a request that must not pass, and the script."""
+        if is_refused(self._doors.blocking, facts):
+            return respond(replies.cross_site(), facts.method)
         if which == "session.js":
-            return facts, which, _response(replies.serve(which, facts, Session(door.engine.rules), doors().pages))
-        return facts, which, None
+            return respond(replies.serve(which, facts, Session(self._engine.rules), self._doors.pages), facts.method)
+        return None
 
-    def _enter(self, request: HttpRequest, core: Session, facts: Facts) -> SessionStore:
-        store = SessionStore.of_request(core, facts)
-        if core.base is not None and "_session_expiry" in core and store.get_expiry_age(modification=None) <= 0:
-            core.logout()
-        core.accessed = False
-        request.session = store
-        return store
+    def _enter(self, request: HttpRequest, session: DjangoSession) -> None:
+        request.session = session
+        setattr(request, _OPENED, session)
 
-    def _own(self, which: replies.Endpoint, facts: Facts, core: Session) -> HttpResponse:
-        return _response(replies.serve(which, facts, core, doors().pages))
+    def _left(self, request: HttpRequest) -> DjangoSession | None:
+        """Return the session to commit, once."""
+        return cast("DjangoSession | None", vars(request).pop(_OPENED, None))
+
+    def _own(self, request: HttpRequest, facts: Facts, which: replies.Endpoint | None) -> HttpResponse | None:
+        if which is None:
+            return None
+        reply = replies.serve(which, facts, cast("DjangoSession", request.session), self._doors.pages)
+        return respond(reply, facts.method)
 
     def _refusal(self, error: SessileError, facts: Facts) -> HttpResponse:
-        reply = replies.refusal(error, facts, doors().pages)
+        reply = replies.refusal(error, facts, self._doors.pages)
         if reply is None:
             raise error
-        return _response(reply)
+        return respond(reply, facts.method)
+
+    def _replaced(
+        self, request: HttpRequest, session: DjangoSession, response: HttpResponseBase, error: SessileError
+    ) -> HttpResponseBase:
+        """Answer a failed commit; the response that must not leave is still cleaned up."""
+        refusal = self._refusal(error, self._read(request)[0])
+        refusal._resource_closers += response._resource_closers  # type: ignore[attr-defined]
+        return _untold(session, refusal)
 
 
-def _response(reply: replies.Reply) -> HttpResponse:
-    response = HttpResponse(reply.body, status=reply.status)
+def respond(reply: replies.Reply, method: str | None) -> HttpResponse:
+    """Make Django's response of a reply."""
+    response = HttpResponse(b"" if method == "HEAD" else reply.body, status=reply.status)
     del response.headers["Content-Type"]
     for name, value in reply.headers:
-        response.headers[name] = value
+        response.headers[name.title()] = value
     return response
 
 
-def _finish(response: HttpResponseBase, answers: list[Answer]) -> HttpResponseBase:
-    """Put the headers of all commits of this request on the response; of cookies, the last one counts."""
-    for answer in answers:
-        for name, value in answer.headers(response.headers.get("Cache-Control"), response.headers.get("Vary")):
-            if name == "set-cookie":
-                response.cookies.load(value)
-            else:
-                response.headers[name] = value
+def _untold(session: DjangoSession, response: HttpResponseBase) -> HttpResponseBase:
+    """Return a response that commits nothing but was made with the session in view."""
+    carries = session.accessed and session.base is not None
+    session.close(session.id)
+    return _told(session, response, Answer(vary=session.accessed, carries=carries))
+
+
+def _told(session: DjangoSession, response: HttpResponseBase, answer: Answer) -> HttpResponseBase:
+    """Put the session's headers among the application's."""
+    if session.told is not NOTHING:
+        answer = joined(session.told, answer)
+    if answer is NOTHING:
+        return response
+    headers = response.headers
+    for name, value in headers_of(answer, headers.get("Cache-Control"), headers.get("Vary")):
+        if name == "set-cookie":
+            _set_cookie(response, value)
+        else:
+            headers[name.title()] = value
     return response
+
+
+def _set_cookie(response: HttpResponseBase, line: str) -> None:
+    """Set a cookie with exactly the attributes of this Set-Cookie value: the jar of a response has no raw ones."""
+    pair, *attributes = line.split("; ")
+    name, _, value = pair.partition("=")
+    response.cookies.pop(name, None)
+    response.cookies[name] = value
+    morsel = response.cookies[name]
+    morsel.set(name, value, value)
+    for attribute in attributes:
+        word, _, given = attribute.partition("=")
+        morsel[word.lower()] = given or True
+
+
+def _as_environ(request: HttpRequest) -> dict[str, Any]:
+    """Return the environment of a request that came by ASGI, as WSGI servers tell it."""
+    scope: dict[str, Any] = getattr(request, "scope", {})
+    environ: dict[str, Any] = {**request.META, _SCHEME: scope.get("scheme", "http")}
+    environ["PATH_INFO"] = environ["PATH_INFO"].encode().decode("latin-1")
+    cookie = by_name(scope.get("headers", ())).get(b"cookie")
+    if cookie is not None:
+        environ["HTTP_COOKIE"] = cookie.decode("latin-1")
+    return environ
+
+
+def _first(read: Callable[[HttpRequest], tuple[Facts, Any]], request: HttpRequest) -> Facts:
+    return read(request)[0]

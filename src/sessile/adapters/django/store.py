@@ -1,284 +1,419 @@
-"""Django's session object around Sessile's: the whole API of `SessionBase`, and Sessile's additions.
+"""Django's session object, which is Sessile's: the whole API of `SessionBase`, blocking and asynchronous.
 
-made by             it stands for                         `session_key`     `save()`
-the middleware      the request's session                 the public id     commits now; the cookie goes out later
-anybody else        what the token names, or a new one    the token         commits now
+    Django's word             in a request                          on a `SessionStore` of one's own
+    session_key               the public id; it opens nothing       the token, which `django.test.Client` needs
+    flush(), delete()         sign out with the response            sign out now
+    cycle_key()               new token and id with the response    now
+    save(), create()          now; the response has the cookie      now
+    exists(k), delete(k)      of a public id or a token             the same
+
+`set_expiry` is kept as Django keeps it, and can only shorten what the policy grants: seconds count from the last use
+that was stored, a date counts as it is, and both are enforced late by `Policy.tolerance`, never early. 0 changes
+nothing: the cookie ends with the browser, unless `CookieRules(max_age=…)` says otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Self
+import datetime as dt
+from typing import Any, ClassVar, Final, cast
 
-from asgiref.sync import sync_to_async
-from django.contrib.sessions.backends.base import CreateError, SessionBase
+from django.conf import settings
+from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
+from django.utils.module_loading import import_string
 from msgspec.structs import replace
 
-from ...core.answers import Answer
+from ...core.answers import NOTHING, Answer
+from ...core.bridge import drive
+from ...core.engine import Engine, Opened
 from ...core.factors import Factor
 from ...core.ids import is_session_id
+from ...core.record import EndReason
 from ...core.requests import Facts, no_headers
-from ...core.session import Session
-from .doors import doors
+from ...core.session import Keep, Session
+from ...errors import DataError
+from .doors import async_sessions, sessions
 
-if TYPE_CHECKING:
-    from ...core.session import Keep
-
+EXPIRY: Final = "_session_expiry"
+_CLAIM: Final = "_sessile_claim"
 _SWEEP: Final = 1000
+# There is no browser: nothing that is done here is activity of a user, or the context of one.
+_NO_REQUEST: Final = Facts("GET", "https", "localhost", "/", "", "", no_headers, True)
 
 
-class DjangoSession(Session):
-    """Be a session whose keys may be whole numbers, which become text as they did in JSON."""
+class DjangoSession(Session, SessionBase):
+    """Be one request's session: Sessile's, with Django's methods."""
+
+    # What `save()` stored in the midst of the request, for the response to tell.
+    told: Answer = NOTHING
+    # Whether `flush` and `cycle_key` are carried out at once, because no response follows.
+    _at_once: ClassVar[bool] = False
+    _said_modified = False
+
+    def __bool__(self) -> bool:
+        # `if request.session` asks whether there is one: Django's have no length.
+        return True
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        # As JSON did.
         super().__setitem__(str(key) if type(key) is int else key, value)
 
+    # -- what it is ----------------------------------------------------------------------------------------------------
+
+    @property
+    def session_key(self) -> str | None:  # type: ignore[override]
+        """Return the public id, None while nothing is stored."""
+        return self.id
+
+    @property
+    def _session_key(self) -> str | None:  # type: ignore[override]
+        return self.session_key
+
+    @property
+    def _session(self) -> DjangoSession:  # type: ignore[override]
+        return self
+
+    async def _aget_session(self, no_load: bool = False) -> Any:  # noqa: FBT001, FBT002 - the base class's
+        self.accessed = True
+        return self
+
+    @property
+    def serializer(self) -> Any:
+        """Return Django's serializer, for `encode` and `decode`; what is stored needs none."""
+        return import_string(settings.SESSION_SERIALIZER)
+
+    @property
+    def modified(self) -> bool:  # type: ignore[override]
+        """Tell whether something changed, nested changes included; setting it is never needed."""
+        if self._said_modified or self.intent is not None or self.signed_out:
+            return True
+        if self.is_untouched:
+            return False
+        try:
+            return any(self.changes())
+        except DataError:
+            return True
+
+    @modified.setter
+    def modified(self, value: bool) -> None:
+        self._said_modified = value
+
+    def is_empty(self) -> bool:
+        """Tell whether nothing is stored and there is nothing to store."""
+        return self.session_key is None and not self._live and not self._raw
+
+    # -- who -----------------------------------------------------------------------------------------------------------
+
+    def login(
+        self, user_id: str | int | object, *, factor: str = "password", keep: Keep | None = None, pending: bool = False
+    ) -> None:
+        """Sign a user in: new token, new id, the old ones dead (R25).
+
+        `user_id` may be a user of the project's model: then `request.user` is that user, as soon as no factor is due.
+        """
+        user: Any = user_id
+        is_model = hasattr(user, "_meta")
+        name = user._meta.pk.value_to_string(user) if is_model else user
+        super().login(name, factor=factor, keep=keep, pending=pending)
+        self.pop(_CLAIM, None)
+        if is_model:
+            self[_CLAIM] = {
+                "_auth_user_id": name,
+                "_auth_user_backend": getattr(user, "backend", None) or settings.AUTHENTICATION_BACKENDS[0],
+                "_auth_user_hash": user.get_session_auth_hash(),
+            }
+            self._claim()
+
+    def add_factor(self, factor: str, *, complete: bool = True) -> None:
+        """Record that the session's user proved a further factor: new token, absolute timeout reset (R35, R88)."""
+        super().add_factor(factor, complete=complete)
+        self._claim()
+
+    def _claim(self) -> None:
+        """Let `contrib.auth` see who signed in, as soon as no factor is due (invariant 5)."""
+        if _CLAIM in self and self.is_authenticated:
+            self.update(self.pop(_CLAIM))
+
     def proved(self, factor: str) -> None:
-        """Take `contrib.auth.login()` as a proof of who the user is; of the same user again, it renews the token (R25)."""
+        """Take `contrib.auth.login` for a proof; of the same user again, it gives a new token (R25, R35)."""
         control = self.control
         if control is None or control.user is None:
             return
         if self.intent == "sign-in":
-            self.factor = Factor(factor, self.now)
-            self._control = replace(control, factors=(self.factor,))
-        elif self.intent is None or self.intent == "rotate":
+            if self.factor is not None and self.factor.name == "application":
+                self.factor = Factor(factor, self.now)
+                self._control = replace(control, factors=(self.factor,))
+        elif self.intent is None:
+            # A factor that is still due stays due: only `add_factor` completes a sign-in (invariant 5).
             self.add_factor(factor, complete=False)
 
+    # -- how long ------------------------------------------------------------------------------------------------------
 
-class SessionStore(SessionBase):
-    """Be `request.session`, or a session that is opened by its token."""
+    def get_session_cookie_age(self) -> int:
+        """Return for how many seconds the policy lets an unused session live."""
+        return int(self._rules.policy.idle)
 
-    def __init__(self, session_key: str | None = None) -> None:
-        super().__init__(session_key)
-        self._core: Session | None = None
-        self._token: str | None = session_key if isinstance(session_key, str) else None
-        self._request_facts: Facts | None = None
-        self.answers: list[Answer] = []
+    def get_expire_at_browser_close(self) -> bool:
+        """Tell whether the session ends when the browser closes."""
+        expiry = self.get(EXPIRY)
+        return sessions().engine.cookie.max_age is None if expiry is None else bool(expiry == 0)
 
-    @classmethod
-    def of_request(cls, core: Session, facts: Facts) -> Self:
-        """Return the store of a request whose session is open."""
-        made = cls()
-        made._core, made._request_facts = core, facts
-        return made
+    async def aget_expire_at_browser_close(self) -> bool:
+        """Tell whether the session ends when the browser closes."""
+        await self._aget_session()
+        return self.get_expire_at_browser_close()
 
-    # -- the session behind it -----------------------------------------------------------------------------------------
+    def outlived(self) -> bool:
+        """Tell whether `set_expiry` has ended this session; to ask is no access."""
+        if self.base is None or EXPIRY not in self._raw:
+            return False
+        expiry = self._decoded(EXPIRY)
+        late = self.now - self._rules.policy.tolerance
+        if isinstance(expiry, str):
+            try:
+                return late > dt.datetime.fromisoformat(expiry).timestamp()
+            except (ValueError, OverflowError):
+                return False
+        return isinstance(expiry, int | float) and expiry != 0 and late > self.base.seen_at + expiry
 
-    @property
-    def core(self) -> Session:
-        """Return Sessile's session."""
-        if self._core is None:
-            self._core = doors().blocking.open(self._facts(), kind=DjangoSession)
-        return self._core
+    def nobody(self, reason: EndReason) -> DjangoSession:
+        """Return what the request has in place of this session, which is over."""
+        nobody = DjangoSession(self._rules)
+        nobody.opened, nobody.ended = self.opened, reason
+        return nobody
 
-    def _get_session(self, no_load: bool = False) -> Any:  # noqa: FBT001, FBT002
-        self.accessed = True
-        return self.core
+    # -- ending and renewing -------------------------------------------------------------------------------------------
 
-    async def _aget_session(self, no_load: bool = False) -> Any:  # noqa: FBT001, FBT002
-        self.accessed = True
-        if self._core is None:
-            await sync_to_async(lambda: self.core)()
-        return self._core
+    def flush(self) -> None:
+        """End the session: its data is gone, its token dead for every copy (R61)."""
+        self.logout()
+        if self._at_once:
+            drive(self.settle(sessions().engine))
 
-    _session = property(_get_session)
-    _session_cache = property(_get_session)
+    async def aflush(self) -> None:
+        """See `flush`."""
+        await self._aget_session()
+        self.logout()
+        if self._at_once:
+            await self.settle(async_sessions().engine)
 
-    @property
-    def session_key(self) -> str | None:
-        """Return the public id; outside a request, the token."""
-        return self.core.id if self._request_facts is not None else self._token
+    def cycle_key(self) -> None:
+        """Give the session a new token and id, and keep its data; one that is not stored has neither."""
+        self.rotate()
+        if self._at_once and self.intent is not None:
+            drive(self.settle(sessions().engine))
 
-    @property
-    def _session_key(self) -> str | None:
-        return self.session_key if "_core" in self.__dict__ else None
+    async def acycle_key(self) -> None:
+        """See `cycle_key`."""
+        await self._aget_session()
+        self.rotate()
+        if self._at_once and self.intent is not None:
+            await self.settle(async_sessions().engine)
 
-    @_session_key.setter
-    def _session_key(self, value: str | None) -> None:
-        """Take no notice: only a commit gives a session another key."""
+    def delete(self, session_key: str | None = None) -> None:
+        """End this session, or the one of that public id or token."""
+        if session_key is None or session_key == self.session_key:
+            self.flush()
+        else:
+            drive(_end(sessions().engine, session_key))
 
-    def _facts(self) -> Facts:
-        name = doors().blocking.engine.cookie.name
-        cookie = "" if self._token is None else f"{name}={self._token}"
-        if self._request_facts is None:
-            return Facts("GET", "https", "localhost", "/", "", cookie, no_headers)
-        seen = self._request_facts
-        return Facts(
-            seen.method, seen.scheme, seen.host, seen.path, seen.peer, cookie or seen.cookie, seen.header, seen.passive
-        )
+    async def adelete(self, session_key: str | None = None) -> None:
+        """See `delete`."""
+        if session_key is None or session_key == self.session_key:
+            await self.aflush()
+        else:
+            await _end(async_sessions().engine, session_key)
 
-    def _commit(self) -> None:
-        """Commit what was done so far, and go on with the session as it is stored then."""
-        answer = doors().blocking.commit(self.core)
-        self.answers.append(answer)
-        if answer.cookie is not None:
-            value = answer.cookie.partition(";")[0].partition("=")[2]
-            self._token = value or None
-        self._core = None
+    # -- storing -------------------------------------------------------------------------------------------------------
 
-    # -- what Django's engines implement -------------------------------------------------------------------------------
-
-    def exists(self, session_key: str) -> bool:
-        """Tell whether a session lives: by its id within the application, by its token otherwise."""
-        if is_session_id(session_key):
-            page = doors().blocking
-            return page.is_alive(session_key)
-        return SessionStore(session_key).core.base is not None
-
-    def create(self) -> None:
-        """Begin a new, empty session that is stored at once."""
-        self._token = None
-        self._core = doors().blocking.open(
-            Facts("GET", "https", "localhost", "/", "", "", no_headers), kind=DjangoSession
-        )
-        self.save(must_create=True)
-
-    def save(self, must_create: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Store the session now.
+    def save(self, must_create: bool = False) -> None:  # noqa: FBT001, FBT002 - Django's
+        """Store the session now, even an empty one.
 
         Raises:
             CreateError: `must_create`, and it is stored already.
+            UpdateError: it was ended meanwhile.
+            StoreError: the store failed.
         """
-        core = self.core
-        if must_create and core.base is not None:
-            raise CreateError
-        core.accessed = True
-        core.insist = core.base is None and not core.signed_out
-        self._commit()
-        self.modified = False
+        self.accessed = True
+        self._insist(must_create=must_create)
+        drive(self.settle(sessions().engine))
 
-    def delete(self, session_key: str | None = None) -> None:
-        """End the session, or the one of that id or token."""
-        if session_key is None or session_key == self.session_key:
-            self.flush()
-        elif is_session_id(session_key):
-            doors().blocking.end(session_key)
-        else:
-            SessionStore(session_key).flush()
+    async def asave(self, must_create: bool = False) -> None:  # noqa: FBT001, FBT002 - Django's
+        """See `save`."""
+        await self._aget_session()
+        self._insist(must_create=must_create)
+        await self.settle(async_sessions().engine)
+
+    def create(self) -> None:
+        """Store the session now under a new key; one that was stored before leaves its old one behind, dead."""
+        self.rotate()
+        self.save()
+
+    async def acreate(self) -> None:
+        """See `create`."""
+        await self._aget_session()
+        self.rotate()
+        await self.asave()
+
+    def _insist(self, *, must_create: bool) -> None:
+        if must_create and self.base is not None:
+            raise CreateError
+        self.insist = self.base is None
+
+    async def settle(self, engine: Engine) -> None:
+        """Commit what was done so far, and go on with the session as it is stored then."""
+        opened, before, was_stored = self.opened, self.id, self.base is not None and not self.signed_out
+        facts: Facts = opened.facts if isinstance(opened, Opened) else opened()
+        answer = await engine.commit(self)
+        if self.id is None:
+            facts = replace(facts, cookie="")
+        elif self.id != before and answer.cookie is not None:
+            facts = replace(facts, cookie=answer.cookie.partition(";")[0])
+        # With the same id, what the browser has is what counts: a successor is not confirmed until it comes back.
+        now = await engine.load(facts, DjangoSession)
+        told = joined(self.told, answer)
+        self._become(now)
+        self.told = told
+        if was_stored and now.base is None:
+            raise UpdateError
+
+    def _become(self, other: Session) -> None:
+        vars(self).clear()
+        vars(self).update(vars(other))
+        self.accessed = True
+
+    # -- looking -------------------------------------------------------------------------------------------------------
 
     def load(self) -> dict[str, Any]:
         """Return the data as a dict."""
-        return dict(self.core)
+        return dict(self)
 
-    def clear(self) -> None:
-        """Remove all data; who was signed in no longer is."""
-        self.core.clear()
-        self.accessed = self.modified = True
+    async def aload(self) -> dict[str, Any]:
+        """See `load`."""
+        return dict(await self._aget_session())
 
-    def flush(self) -> None:
-        """End the session: at the end of the request, or at once outside of one."""
-        self.core.logout()
-        self.modified = True
-        if self._request_facts is None:
-            self._commit()
-            self._token = None
+    def exists(self, session_key: str) -> bool:
+        """Tell whether a session lives, by its public id or its token."""
+        return drive(_exists(sessions().engine, session_key))
 
-    def cycle_key(self) -> None:
-        """Give the session a new token and id, and keep its data."""
-        self.core.rotate()
-        self.modified = True
-        if self._request_facts is None and self.core.base is not None:
-            self._commit()
-
-    def is_empty(self) -> bool:
-        """Tell whether there is neither a stored session nor data."""
-        return self.core.base is None and not len(self.core)
-
-    def get_session_cookie_age(self) -> int:
-        """Return the policy's absolute limit in seconds: nothing lives longer."""
-        return int(doors().blocking.engine.policy.absolute)
+    async def aexists(self, session_key: str) -> bool:
+        """See `exists`."""
+        return await _exists(async_sessions().engine, session_key)
 
     @classmethod
     def clear_expired(cls) -> None:
         """Remove what has expired; it also happens by itself."""
-        while doors().blocking.sweep(_SWEEP) >= _SWEEP:
+        while sessions().sweep(_SWEEP) >= _SWEEP:
             pass
-
-    async def aexists(self, session_key: str) -> bool:
-        """See `exists`."""
-        return await _thread(self.exists, session_key)
-
-    async def acreate(self) -> None:
-        """See `create`."""
-        await _thread(self.create)
-
-    async def asave(self, must_create: bool = False) -> None:  # noqa: FBT001, FBT002
-        """See `save`."""
-        await _thread(self.save, must_create)
-
-    async def adelete(self, session_key: str | None = None) -> None:
-        """See `delete`."""
-        await _thread(self.delete, session_key)
-
-    async def aload(self) -> dict[str, Any]:
-        """See `load`."""
-        return await _thread(self.load)
-
-    async def aflush(self) -> None:
-        """See `flush`."""
-        await _thread(self.flush)
-
-    async def acycle_key(self) -> None:
-        """See `cycle_key`."""
-        await _thread(self.cycle_key)
 
     @classmethod
     async def aclear_expired(cls) -> None:
         """See `clear_expired`."""
-        await _thread(cls.clear_expired)
+        while await async_sessions().sweep(_SWEEP) >= _SWEEP:
+            pass
 
-    # -- Sessile's additions -------------------------------------------------------------------------------------------
 
-    @property
-    def id(self) -> str | None:
-        """Return the public id."""
-        return self.core.id
+class SessionStore(DjangoSession):
+    """Be a session outside of any request: the one that `session_key`, a token, opens, or a new one.
 
-    @property
-    def kind(self) -> str:
-        """Tell what the session is: anonymous, pending or authenticated."""
-        return self.core.kind
+    It is loaded when it is first looked at. A public id opens nothing: it is no credential.
+    """
 
-    @property
-    def user_id(self) -> str | None:
-        """Return the user who is signed in completely."""
-        return self.core.user_id
+    _at_once = True
+    _is_loaded = True
+    _token: str | None = None
+    _was_accessed = False
 
-    @property
-    def pending_user_id(self) -> str | None:
-        """Return the user whose sign-in waits for another factor."""
-        return self.core.pending_user_id
+    def __init__(self, session_key: str | None = None) -> None:
+        super().__init__(sessions().engine.rules)
+        self.opened = _no_request
+        if session_key is not None:
+            self._token, self._is_loaded = session_key, False
 
     @property
-    def factors(self) -> tuple[Factor, ...]:
-        """Return what was proved, with times."""
-        return self.core.factors
+    def session_key(self) -> str | None:  # type: ignore[override]
+        """Return the token: outside a request there is no cookie that could hold it."""
+        return self._token if self.base is not None or not self._is_loaded else None
 
     @property
-    def aal(self) -> int:
-        """Return the assurance level."""
-        return self.core.aal
+    def id(self) -> str | None:  # type: ignore[override]
+        """Return the public id, None while nothing is stored."""
+        self.accessed = True
+        found: str | None = vars(self)["id"]
+        return found
 
-    def login(self, user_id: Any, *, factor: str = "password", keep: Keep | None = None, pending: bool = False) -> None:
-        """Sign a user in without `contrib.auth`; see `Session.login`."""
-        self.core.login(user_id, factor=factor, keep=keep, pending=pending)
+    @id.setter  # noqa: A003 - the name of Session's
+    def id(self, value: str | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        vars(self)["id"] = value
 
-    def add_factor(self, factor: str, *, complete: bool = True) -> None:
-        """Record a further factor; see `Session.add_factor`."""
-        self.core.add_factor(factor, complete=complete)
+    @property
+    def is_new(self) -> bool:
+        """Tell whether nothing is stored yet."""
+        self.accessed = True
+        return self.base is None
 
-    def rotate(self) -> None:
-        """Give the session a new token and id."""
-        self.cycle_key()
+    @property
+    def accessed(self) -> bool:  # type: ignore[override]
+        """Tell whether it was looked at."""
+        return self._was_accessed
 
-    def logout(self, *, everywhere: bool = False) -> None:
-        """End the session, or all of its user's; see `Session.logout`."""
-        self.core.logout(everywhere=everywhere)
+    @accessed.setter
+    def accessed(self, value: bool) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        if value and not self._is_loaded:
+            self._become(drive(_open(sessions().engine, self._token)))
+        self._was_accessed = value
 
-    def require(self, *, factor: str | None = None, max_age: float | None = None, aal: int | None = None) -> str:
-        """Return the user id if the session proves enough; see `Session.require`."""
-        return self.core.require(factor=factor, max_age=max_age, aal=aal)
+    async def _aget_session(self, no_load: bool = False) -> Any:  # noqa: FBT001, FBT002 - the base class's
+        if not self._is_loaded:
+            self._become(await _open(async_sessions().engine, self._token))
+        self.accessed = True
+        return self
+
+    def _become(self, other: Session) -> None:
+        facts: Facts = other.opened.facts
+        super()._become(other)
+        if other.base is None:
+            # What ended a moment ago must not keep a script from beginning anew: no newer cookie is at stake.
+            self.opened = _no_request
+        else:
+            self._token = facts.cookie.partition("=")[2]
 
 
-async def _thread(work: Callable[..., Any], *arguments: Any) -> Any:
-    return await sync_to_async(work)(*arguments)
+async def open_session(engine: Engine, facts: Facts) -> DjangoSession:
+    """Open a session, and end it if `set_expiry` has."""
+    session = cast("DjangoSession", await engine.load(facts, DjangoSession))
+    return await expired(engine, session) if session.outlived() else session
+
+
+async def expired(engine: Engine, session: DjangoSession) -> DjangoSession:
+    """End a session that is over, for good, and return what takes its place."""
+    if session.id is not None:
+        await engine.end(session.id, EndReason.IDLE)
+    return session.nobody(EndReason.IDLE)
+
+
+async def _open(engine: Engine, token: str | None) -> DjangoSession:
+    return await open_session(engine, replace(_NO_REQUEST, cookie=f"{engine.cookie.name}={token}"))
+
+
+async def _exists(engine: Engine, key: str) -> bool:
+    return await engine.is_alive(key) if is_session_id(key) else (await _open(engine, key)).base is not None
+
+
+async def _end(engine: Engine, key: str) -> None:
+    found = key if is_session_id(key) else (await _open(engine, key)).id
+    if found is not None:
+        await engine.end(found, EndReason.ADMIN)
+
+
+def _no_request() -> Facts:
+    return _NO_REQUEST
+
+
+def joined(first: Answer, second: Answer) -> Answer:
+    """Return what a response must carry that tells of two commits; of their cookies, the later one is valid."""
+    return Answer(
+        cookie=second.cookie or first.cookie,
+        vary=first.vary or second.vary,
+        carries=first.carries or second.carries,
+        clear_site_data=first.clear_site_data or second.clear_site_data,
+    )
