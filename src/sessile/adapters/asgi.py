@@ -22,6 +22,8 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import partial
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from ..core import answers
 from ..core.answers import NOTHING, Answer
 from ..core.crosssite import SAFE_METHODS
@@ -106,30 +108,17 @@ class SessionMiddleware:
         elif self._is_inside_itself(scope):
             return await self.app(scope, receive, send)
         headers = by_name(scope["headers"])
-        which = self._endpoint(scope) if self._mark and self._mark in scope["path"] else None
-        if which is None and b"cookie" not in headers and scope["method"] in SAFE_METHODS:
+        facts: Callable[[], Facts] = partial(self.read_facts, scope, headers)
+        session: Session | None
+        if b"cookie" in headers or scope["method"] not in SAFE_METHODS or (self._mark and self._mark in scope["path"]):
+            known = facts()
+            facts = lambda: known  # noqa: E731
+            session = await self._open(scope, known, send)
+            if session is None:
+                return None
+        else:
             # Most requests of a public page: nothing to judge, nothing to ask; the facts are read if it is touched.
-            read = partial(self.read_facts, scope, headers)
-            return await self._run(scope, receive, send, self._engine.visitor(read), read)
-        facts = self.read_facts(scope, headers, which)
-        if facts.method not in SAFE_METHODS and self.is_refused(facts):
-            return await _send_reply(replies.cross_site(), facts, send)
-        if which == "session.js":
-            # The same for everybody: no session is opened for it.
-            nobody = Session(self._engine.rules)
-            return await _send_reply(replies.serve(which, facts, nobody, self.pages), facts, send)
-        try:
-            session = await self._engine.load(facts)
-        except StoreError as error:
-            return await self._refuse(error, facts, send)
-        if which is not None:
-            return await self._serve_own(which, facts, session, send)
-        return await self._run(scope, receive, send, session, lambda: facts)
-
-    async def _run(
-        self, scope: Scope, receive: Receive, send: Send, session: Session, facts: Callable[[], Facts]
-    ) -> None:
-        """Call the application; commit when its response starts."""
+            session = self._engine.visitor(facts)
         scope[self.scope_key] = session
         begun = False
         failed: SessileError | None = None
@@ -154,13 +143,42 @@ class SessionMiddleware:
         try:
             await self.app(scope, receive, send_committed)
         except Exception as error:
-            if failed is None:
-                if begun or not isinstance(error, SessileError):
-                    raise
-                await self._refuse(error, facts(), send, unanswered=True)
-            # The client has its answer, unless the mistake is the application's own: that one goes its way.
-            elif replies.refusal(failed, facts(), self.pages) is None or not _comes_from(error, failed):
+            if begun and failed is None:
                 raise
+            await self._answer_error(error, failed, facts(), send)
+
+    async def _open(self, scope: Scope, facts: Facts, send: Send) -> Session | None:
+        """Open the request's session; None: it has been answered, and the application is not called."""
+        if facts.method not in SAFE_METHODS and self.is_refused(facts):
+            await _send_reply(replies.cross_site(), facts, send)
+            return None
+        which = replies.endpoint(_below_mount(scope), self._prefix) if self._mark and self._mark in facts.path else None
+        if which == "status":
+            facts = replace(facts, passive=True)
+        elif which == "session.js":
+            # The same for everybody: no session is opened for it.
+            nobody = Session(self._engine.rules)
+            await _send_reply(replies.serve(which, facts, nobody, self.pages), facts, send)
+            return None
+        try:
+            session = await self._engine.load(facts)
+        except StoreError as error:
+            await self._refuse(error, facts, send)
+            return None
+        if which is None:
+            return session
+        await self._serve_own(which, facts, session, send)
+        return None
+
+    async def _answer_error(self, error: Exception, failed: SessileError | None, facts: Facts, send: Send) -> None:
+        """Answer what the application raised before its response began, or because its commit failed; or raise it."""
+        if failed is None:
+            if not isinstance(error, SessileError):
+                raise error
+            await self._refuse(error, facts, send, unanswered=True)
+        # The client has its answer, unless the mistake is the application's own: that one goes its way.
+        elif replies.refusal(failed, facts, self.pages) is None or not _comes_from(error, failed):
+            raise error
 
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -216,18 +234,15 @@ class SessionMiddleware:
             await self.sessions.close()
         await send(message)
 
-    def _endpoint(self, scope: Scope) -> replies.Endpoint | None:
-        return replies.endpoint(_below_mount(scope), self._prefix)
-
-    def read_facts(self, scope: Scope, headers: dict[bytes, bytes], which: replies.Endpoint | None = None) -> Facts:
-        """Read the facts of a request; `which` of Sessile's own endpoints it asks for, if any."""
+    def read_facts(self, scope: Scope, headers: dict[bytes, bytes]) -> Facts:
+        """Read the facts of a request."""
         scheme: str = scope.get("scheme", "http")
         path: str = scope["path"]
         root: str = scope.get("root_path", "")
         peer, cookie, host = scope.get("client"), headers.get(b"cookie"), headers.get(b"host")
-        passive = which == "status" or headers.get(_PASSIVE) == b"1"
-        if self._passive_paths and not passive:
-            passive = _below_mount(scope).startswith(self._passive_paths)
+        passive = headers.get(_PASSIVE) == b"1" or (
+            bool(self._passive_paths) and _below_mount(scope).startswith(self._passive_paths)
+        )
         return Facts(
             scope.get("method", "GET"),
             _SCHEMES.get(scheme, scheme),
