@@ -121,11 +121,13 @@ def cells(directory: Path) -> list[Cell]:
     """Return all ASGI cells."""
     found = [Cell("asgi", "bare", "read", requester(starlette(), "/plain", None))]
 
-    def add(name: str, app: Any, small: list[str], large: list[str], forged: list[str]) -> None:
+    def add(
+        name: str, app: Any, small: list[str], large: list[str], forged: list[str], large_app: Any = None
+    ) -> None:
         found.extend(
             (
                 Cell("asgi", name, "read", requester(app, "/read", small)),
-                Cell("asgi", name, "large", requester(app, "/read", large)),
+                Cell("asgi", name, "large", requester(large_app or app, "/read", large)),
                 Cell("asgi", name, "anonymous", requester(app, "/plain", None)),
                 Cell("asgi", name, "forged", requester(app, "/plain", forged)),
             )
@@ -133,13 +135,21 @@ def cells(directory: Path) -> list[Cell]:
         found.append(Cell("asgi", name, "write", requester(app, "/write", small)))
 
     forged_token = ["lang=en; __Host-id=" + "A" * 63]
+    jars: dict[str, list[str]] = {}
     for store in ("memory", "sqlite"):
-        held: Any = open_store("memory://", blocking=True) if store == "memory" else f"sqlite:///{directory}/asgi.db"
-        filling = Sessions(held, **OPTIONS)
-        small, large = sessile_cookies(filling, data.SMALL, data.COUNT), sessile_cookies(filling, data.LARGE, data.COUNT)
-        sessions = AsyncSessions(held, **OPTIONS)
-        LOOP.run_until_complete(sessions.stats())  # opens the file, which an event loop does on a thread
-        add(f"sessile {store}", SessionMiddleware(starlette(), sessions=sessions), small, large, forged_token)
+        apps: dict[str, Any] = {}
+        # Small and large sessions in stores of their own, as the floor has them: what is read stays in SQLite's cache.
+        for size, values in (("small", data.SMALL), ("large", data.LARGE)):
+            path = f"sqlite:///{directory}/asgi-{size}.db"
+            held: Any = open_store("memory://", blocking=True) if store == "memory" else path
+            filling = Sessions(held, **OPTIONS)
+            jars[size] = sessile_cookies(filling, values, data.COUNT)
+            if store == "sqlite":
+                filling.close()  # as the floor's file: what was filled in is no longer in the write-ahead log
+            sessions = AsyncSessions(held, **OPTIONS)
+            LOOP.run_until_complete(sessions.stats())  # opens the file, which an event loop does on a thread
+            apps[size] = SessionMiddleware(starlette(), sessions=sessions)
+        add(f"sessile {store}", apps["small"], jars["small"], jars["large"], forged_token, apps["large"])
 
     signed = [_starlette_cookie(data.SMALL)] * data.COUNT
     signed_large = [_starlette_cookie(data.LARGE)] * data.COUNT
@@ -149,17 +159,19 @@ def cells(directory: Path) -> list[Cell]:
     for name, store_object in (("starsessions memory", InMemoryStore()), ("starsessions cookie", CookieStore(secret_key=SECRET))):
         add(name, *_starsessions(store_object))
 
-    for name in ("memory", "sqlite"):
-        make = floor.memory if name == "memory" else lambda values, count: floor.sqlite(values, count, directory)
-        *small_store, tokens = make(data.SMALL, data.COUNT)
-        *large_store, tokens_large = make(data.LARGE, data.COUNT)
-        small_app = floor.FloorMiddleware(starlette(), *small_store)
-        large_app = floor.FloorMiddleware(starlette(), *large_store)
+    *small_store, tokens = floor.memory(data.SMALL, data.COUNT)
+    *large_store, tokens_large = floor.memory(data.LARGE, data.COUNT)
+    floors = [("memory", small_store, large_store, _floor(tokens), _floor(tokens_large))]
+    files = [floor.sqlite(directory / f"asgi-{size}.db") for size in ("small", "large")]
+    floors.append(("sqlite", list(files[0]), list(files[1]), jars["small"], jars["large"]))
+    for name, small_parts, large_parts, small, large in floors:
+        small_app = floor.FloorMiddleware(starlette(), *small_parts)
+        large_app = floor.FloorMiddleware(starlette(), *large_parts)
         found.extend(
             (
-                Cell("asgi", f"floor {name}", "read", requester(small_app, "/read", _floor(tokens))),
-                Cell("asgi", f"floor {name}", "write", requester(small_app, "/write", _floor(tokens))),
-                Cell("asgi", f"floor {name}", "large", requester(large_app, "/read", _floor(tokens_large))),
+                Cell("asgi", f"floor {name}", "read", requester(small_app, "/read", small)),
+                Cell("asgi", f"floor {name}", "write", requester(small_app, "/write", small)),
+                Cell("asgi", f"floor {name}", "large", requester(large_app, "/read", large)),
                 Cell("asgi", f"floor {name}", "anonymous", requester(small_app, "/plain", None)),
                 Cell("asgi", f"floor {name}", "forged", requester(small_app, "/plain", forged_token)),
             )

@@ -5,6 +5,7 @@ No tag, no limits, no rotation, no binding, no lazy values: it is a measure, not
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import secrets
 import sqlite3
@@ -13,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from sessile.core.ids import session_id
+from sessile.stores.sqlite.rows import LOAD
 
 NAME = "__Host-id"
 decode = msgspec.msgpack.Decoder().decode
@@ -39,7 +43,7 @@ class FloorMiddleware:
                 for pair in value.decode("latin-1").split(";"):
                     cookie, _, token = pair.strip().partition("=")
                     if cookie == NAME:
-                        key = hashlib.sha256(token.encode()).hexdigest()
+                        key = token
                         raw = self.fetch(key)
                         if raw is not None:
                             session = decode(raw)
@@ -58,26 +62,40 @@ class FloorMiddleware:
 
 
 def memory(data: dict[str, Any], count: int) -> tuple[Fetch, Store, list[str]]:
-    """Return how to fetch from and store into a dict, and the tokens in it."""
+    """Return how to fetch from and store into a dict by the hash of a token, and the tokens in it."""
     raw, tokens = encode(data), [secrets.token_urlsafe(32) for _ in range(count)]
-    held = {hashlib.sha256(token.encode()).hexdigest(): raw for token in tokens}
-    return held.get, held.__setitem__, tokens
+    held = {hashlib.sha256(token.encode()).digest(): raw for token in tokens}
 
+    def fetch(token: str) -> bytes | None:
+        return held.get(hashlib.sha256(token.encode()).digest())
 
-def sqlite(data: dict[str, Any], count: int, directory: Path) -> tuple[Fetch, Store, list[str]]:
-    """Return how to fetch by one SELECT and store by one UPDATE, and the tokens in the file."""
-    raw, tokens = encode(data), [secrets.token_urlsafe(32) for _ in range(count)]
-    connection = sqlite3.connect(directory / f"floor-{len(raw)}.db", isolation_level=None)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("CREATE TABLE s (id TEXT PRIMARY KEY, data BLOB) WITHOUT ROWID")
-    rows = [(hashlib.sha256(token.encode()).hexdigest(), raw) for token in tokens]
-    connection.executemany("INSERT INTO s VALUES (?, ?)", rows)
-
-    def fetch(key: str) -> bytes | None:
-        row = connection.execute("SELECT data FROM s WHERE id = ?", (key,)).fetchone()
-        return row[0] if row else None
-
-    def store(key: str, encoded: bytes) -> None:
-        connection.execute("UPDATE s SET data = ? WHERE id = ?", (encoded, key))
+    def store(token: str, encoded: bytes) -> None:
+        held[hashlib.sha256(token.encode()).digest()] = encoded
 
     return fetch, store, tokens
+
+
+def sqlite(path: Path) -> tuple[Fetch, Store]:
+    """Return how to fetch from and store into a file of Sessile's, by the very SELECT that its store sends.
+
+    The id is made from the token's seed without a look at its tag; both halves of the row are decoded.
+    """
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+    def keys(token: str) -> tuple[int, str]:
+        seed = base64.urlsafe_b64decode(token + "=")[1:21]
+        name = session_id(seed)
+        return int(name[:15], 16), name
+
+    def fetch(token: str) -> bytes | None:
+        row = connection.execute(LOAD, keys(token)).fetchone()
+        if row is None:
+            return None
+        decode(row[0])
+        return row[1]  # type: ignore[no-any-return]
+
+    def store(token: str, encoded: bytes) -> None:
+        connection.execute("UPDATE session SET data = ?, version = version + 1 WHERE key = ?", (encoded, keys(token)[0]))
+
+    return fetch, store
