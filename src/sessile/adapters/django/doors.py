@@ -50,7 +50,7 @@ class Doors:
             )
         shared["cookie"] = rules
         self.blocking = Sessions(self._store, **shared)
-        self._shared = {**shared, "keys": self.blocking.engine.ring}
+        self._shared: dict[str, Any] = {**shared, "keys": self.blocking.engine.ring}
         self._opening = threading.Lock()
         self._asynchronous: AsyncSessions | None = None
         _agree(rules)
@@ -122,6 +122,14 @@ def cookie_rules(given: dict[str, Any]) -> CookieRules:
         domain=settings.SESSION_COOKIE_DOMAIN,
         samesite=samesite if samesite in ("Lax", "Strict") else "Lax",
     )
+
+
+def is_said(name: str) -> bool:
+    """Tell whether the project itself says this setting."""
+    said: Any = settings
+    if name == "SESSION_COOKIE_NAME" and settings.SESSION_COOKIE_NAME in (_DJANGO_NAME, _agreed):
+        return False
+    return bool(said.is_overridden(name))
 
 
 def options() -> dict[str, Any]:

@@ -23,7 +23,7 @@ def requires(
         def check(request: HttpRequest) -> None:
             cast("DjangoSession", request.session).require(factor=factor, max_age=max_age, aal=aal)
 
-        if iscoroutinefunction(view):
+        if iscoroutinefunction(view):  # pyright: ignore[reportDeprecated] - inspect's knows no marks before 3.12
 
             @wraps(view)
             async def guarded_async(request: HttpRequest, *arguments: Any, **keywords: Any) -> Any:

@@ -13,7 +13,7 @@ before is told in any case, so that a new token reaches its browser.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, cast
 
@@ -55,12 +55,14 @@ class SessionMiddleware(DjangosMiddleware):
         if self.async_mode:
             return self.__acall__(request)
         response = self.process_request(request)
-        return self.process_response(request, self.get_response(request) if response is None else response)
+        if response is None:
+            return self.process_response(request, cast("HttpResponseBase", self.get_response(request)))
+        return self.process_response(request, response)
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         """Serve one request on an event loop."""
         door = self._doors.asynchronous
-        response = None
+        response: HttpResponseBase | None = None
         if not self._is_plain_visit(request):
             facts, which = self._read(request)
             response = self._unopened(facts, which)
@@ -71,7 +73,7 @@ class SessionMiddleware(DjangosMiddleware):
                     return self._refusal(error, facts)
                 response = self._own(request, facts, which)
         if response is None:
-            response = cast("HttpResponseBase", await self.get_response(request))
+            response = await cast("Awaitable[HttpResponseBase]", self.get_response(request))
         session = self._left(request)
         if session is None:
             return response

@@ -40,7 +40,7 @@ _SWEEP: Final = 1000
 _NO_REQUEST: Final = Facts("GET", "https", "localhost", "/", "", "", no_headers, True)
 
 
-class DjangoSession(Session, SessionBase):
+class DjangoSession(Session, SessionBase):  # type: ignore[misc]  # the stubs take SessionBase for a dict
     """Be one request's session: Sessile's, with Django's methods."""
 
     # What `save()` stored in the midst of the request, for the response to tell.
@@ -60,16 +60,16 @@ class DjangoSession(Session, SessionBase):
     # -- what it is ----------------------------------------------------------------------------------------------------
 
     @property
-    def session_key(self) -> str | None:  # type: ignore[override]
+    def session_key(self) -> str | None:
         """Return the public id, None while nothing is stored."""
         return self.id
 
-    @property
-    def _session_key(self) -> str | None:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def _session_key(self) -> str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         return self.session_key
 
     @property
-    def _session(self) -> DjangoSession:  # type: ignore[override]
+    def _session(self) -> DjangoSession:
         return self
 
     async def _aget_session(self, no_load: bool = False) -> Any:  # noqa: FBT001, FBT002 - the base class's
@@ -82,7 +82,7 @@ class DjangoSession(Session, SessionBase):
         return import_string(settings.SESSION_SERIALIZER)
 
     @property
-    def modified(self) -> bool:  # type: ignore[override]
+    def modified(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Tell whether something changed, nested changes included; setting it is never needed."""
         if self._said_modified or self.intent is not None or self.signed_out:
             return True
@@ -94,7 +94,7 @@ class DjangoSession(Session, SessionBase):
             return True
 
     @modified.setter
-    def modified(self, value: bool) -> None:
+    def modified(self, value: bool) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self._said_modified = value
 
     def is_empty(self) -> bool:
@@ -330,12 +330,12 @@ class SessionStore(DjangoSession):
             self._token, self._is_loaded = session_key, False
 
     @property
-    def session_key(self) -> str | None:  # type: ignore[override]
+    def session_key(self) -> str | None:
         """Return the token: outside a request there is no cookie that could hold it."""
         return self._token if self.base is not None or not self._is_loaded else None
 
     @property
-    def id(self) -> str | None:  # type: ignore[override]
+    def id(self) -> str | None:
         """Return the public id, None while nothing is stored."""
         self.accessed = True
         found: str | None = vars(self)["id"]
@@ -352,7 +352,7 @@ class SessionStore(DjangoSession):
         return self.base is None
 
     @property
-    def accessed(self) -> bool:  # type: ignore[override]
+    def accessed(self) -> bool:
         """Tell whether it was looked at."""
         return self._was_accessed
 
