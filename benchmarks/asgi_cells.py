@@ -51,7 +51,9 @@ async def write(request: Request) -> PlainTextResponse:
 
 def starlette() -> Starlette:
     """Return the application that every cell serves."""
-    return Starlette(routes=[Route("/plain", plain), Route("/read", read), Route("/write", write, methods=["GET", "POST"])])
+    return Starlette(
+        routes=[Route("/plain", plain), Route("/read", read), Route("/write", write, methods=["GET", "POST"])]
+    )
 
 
 def requester(app: Any, path: str, cookies: list[str] | None, method: str = "GET") -> Callable[[int], object]:
@@ -121,9 +123,7 @@ def cells(directory: Path) -> list[Cell]:
     """Return all ASGI cells."""
     found = [Cell("asgi", "bare", "read", requester(starlette(), "/plain", None))]
 
-    def add(
-        name: str, app: Any, small: list[str], large: list[str], forged: list[str], large_app: Any = None
-    ) -> None:
+    def add(name: str, app: Any, small: list[str], large: list[str], forged: list[str], large_app: Any = None) -> None:
         found.extend(
             (
                 Cell("asgi", name, "read", requester(app, "/read", small)),
@@ -156,7 +156,10 @@ def cells(directory: Path) -> list[Cell]:
     app = StarletteSessions(starlette(), secret_key=SECRET, https_only=True)
     add("starlette cookie", app, signed, signed_large, [signed[0][:-3] + "AAA"])
 
-    for name, store_object in (("starsessions memory", InMemoryStore()), ("starsessions cookie", CookieStore(secret_key=SECRET))):
+    for name, store_object in (
+        ("starsessions memory", InMemoryStore()),
+        ("starsessions cookie", CookieStore(secret_key=SECRET)),
+    ):
         add(name, *_starsessions(store_object))
 
     *small_store, tokens = floor.memory(data.SMALL, data.COUNT)

@@ -54,8 +54,16 @@ def configure(directory: Path) -> None:
         ROOT_URLCONF=__name__,
         DEBUG=False,
         USE_TZ=True,
-        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(directory / "django.db"), "CONN_MAX_AGE": None}},
-        CACHES={"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 100_000}}},
+        DATABASES={
+            "default": {
+                "ENGINE": "django.db.backends.sqlite3",
+                "NAME": str(directory / "django.db"),
+                "CONN_MAX_AGE": None,
+            }
+        },
+        CACHES={
+            "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 100_000}}
+        },
         INSTALLED_APPS=["django.contrib.sessions"],
         MIDDLEWARE=[],
         SESSILE={"store": f"sqlite:///{directory}/django-sessile.db", **OPTIONS},

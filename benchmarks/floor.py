@@ -96,6 +96,8 @@ def sqlite(path: Path) -> tuple[Fetch, Store]:
         return row[1]  # type: ignore[no-any-return]
 
     def store(token: str, encoded: bytes) -> None:
-        connection.execute("UPDATE session SET data = ?, version = version + 1 WHERE key = ?", (encoded, keys(token)[0]))
+        connection.execute(
+            "UPDATE session SET data = ?, version = version + 1 WHERE key = ?", (encoded, keys(token)[0])
+        )
 
     return fetch, store

@@ -67,7 +67,9 @@ def added(cells: Iterable[Cell]) -> dict[tuple[str, str, str], float]:
     listed = list(cells)
     bare = {cell.family: cell.samples for cell in listed if cell.name == "bare"}
     return {
-        cell.key: statistics.median(with_it - without for with_it, without in zip(cell.samples, bare[cell.family], strict=True))
+        cell.key: statistics.median(
+            with_it - without for with_it, without in zip(cell.samples, bare[cell.family], strict=True)
+        )
         for cell in listed
         if cell.name != "bare"
     }

@@ -134,6 +134,9 @@ def cells(directory: Path) -> list[Cell]:
         sessions = Sessions("memory://" if store == "memory" else f"sqlite:///{directory}/flask.db", **OPTIONS)
         ours = flask_app()
         Sessile(ours, sessions=sessions)
-        small, large = sessile_cookies(sessions, data.SMALL, data.COUNT), sessile_cookies(sessions, data.LARGE, data.COUNT)
+        small, large = (
+            sessile_cookies(sessions, data.SMALL, data.COUNT),
+            sessile_cookies(sessions, data.LARGE, data.COUNT),
+        )
         add(f"sessile {store}", ours, small, large)
     return found
