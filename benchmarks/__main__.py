@@ -58,7 +58,7 @@ def report(medians: Medians, grown: list[dict[str, Any]], import_ratio: float) -
         "",
         "What a session adds to a request, in microseconds over the same application without sessions: medians of",
         f"interleaved rounds in one process, no server, CPython {platform.python_version()}. The machine is shared and noisy:",
-        "trust the ratios, which compare within one run. `make bench` measures again; `benchmarks/` says exactly what is measured.",
+        "trust the ratios, which compare within one run. `make bench` measures again; `benchmarks/` says what exactly.",
         "",
         "![Added microseconds for a read](results.svg)",
         "",
@@ -72,9 +72,8 @@ def report(medians: Medians, grown: list[dict[str, Any]], import_ratio: float) -
         ratio = medians[target.ours] / max(medians[target.other], 1e-9)
         kept = kept and ratio <= target.limit
         lines.append(f"| {target.promise} | {target.limit:g} × | {ratio:.2f} × | {_kept(ratio <= target.limit)} |")
-    lines.append(
-        f"| `import sessile` / `{imports.NEEDED}` | 1.6 × | {import_ratio:.2f} × | {_kept(import_ratio <= IMPORT_LIMIT)} |"
-    )
+    imported = _kept(import_ratio <= IMPORT_LIMIT)
+    lines.append(f"| `import sessile` / `{imports.NEEDED}` | 1.6 × | {import_ratio:.2f} × | {imported} |")
     kept = kept and import_ratio <= IMPORT_LIMIT
     lines += ["", "## Every cell (µs added)", "", f"| | {' | '.join(KINDS)} |", f"|---|{'--:|' * len(KINDS)}"]
     for family, name in dict.fromkeys((family, name) for family, name, _ in medians):

@@ -57,7 +57,7 @@ def starlette() -> Starlette:
 
 
 def requester(app: Any, path: str, cookies: list[str] | None, method: str = "GET") -> Callable[[int], object]:
-    """Return what sends requests to the ASGI callable, each with the next of the cookies; on one loop, without a server."""
+    """Return what sends requests to the ASGI callable, each with the next cookie; on one loop, without a server."""
     jar: Iterator[str | None] = itertools.cycle(cookies) if cookies else itertools.repeat(None)
     base = [
         (b"host", b"example.org"),

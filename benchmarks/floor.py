@@ -1,4 +1,4 @@
-"""The floor: the least code that could be called a session: split the cookie, ask the store, decode, notice changes, Vary.
+"""The floor, the least code that could be called a session: cookie, store, decode, notice changes, Vary.
 
 No tag, no limits, no rotation, no binding, no lazy values: it is a measure, not an alternative.
 """

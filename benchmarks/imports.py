@@ -1,0 +1,22 @@
+"""What `import sessile` costs beside the imports that any such library needs, as whole processes in turn."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+
+NEEDED = "import json, sqlite3, hmac, msgspec, asyncio"
+OURS = "import sessile"
+
+
+def ratio(runs: int) -> float:
+    """Return the median time of ours over the median time of what is needed anyway."""
+    samples: dict[str, list[float]] = {NEEDED: [], OURS: []}
+    for _ in range(runs):
+        for code, listed in samples.items():
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code], check=True)
+            listed.append(time.perf_counter() - start)
+    return statistics.median(samples[OURS]) / statistics.median(samples[NEEDED])
