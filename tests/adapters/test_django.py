@@ -68,16 +68,23 @@ class TestViews:
     def test_a_view_that_looks_at_no_session_sets_no_cookie_and_no_vary(self) -> None:
         """No session, no header."""
         response = Client().get("/plain")
-        assert not response.cookies and "Vary" not in response.headers and "Cache-Control" not in response.headers
+        assert not response.cookies
+        assert "Vary" not in response.headers
+        assert "Cache-Control" not in response.headers
 
     @requirement("R11", "R19")
     def test_the_cookie_is_what_the_rules_say(self) -> None:
         """`__Host-`, Secure, HttpOnly, Lax, no-store, Vary."""
         response = Client().get("/")
         morsel = response.cookies[COOKIE]
-        assert morsel["secure"] and morsel["httponly"] and morsel["samesite"] == "Lax" and morsel["path"] == "/"
-        assert not morsel["domain"] and not morsel["max-age"]
-        assert response.headers["Cache-Control"] == "no-store" and "Cookie" in response.headers["Vary"]
+        assert morsel["secure"]
+        assert morsel["httponly"]
+        assert morsel["samesite"] == "Lax"
+        assert morsel["path"] == "/"
+        assert not morsel["domain"]
+        assert not morsel["max-age"]
+        assert response.headers["Cache-Control"] == "no-store"
+        assert "Cookie" in response.headers["Vary"]
 
     def test_a_5xx_response_stores_nothing(self) -> None:
         """As with Django's own middleware."""
@@ -90,7 +97,8 @@ class TestViews:
         """The cookie is there, and so is the data."""
         client = Client()
         response = client.get("/stream")
-        assert b"".join(response.streaming_content) == b"ab" and COOKIE in response.cookies
+        assert b"".join(response.streaming_content) == b"ab"
+        assert COOKIE in response.cookies
         assert client.get("/data").json() == {"streamed": True}
 
     def test_saving_in_the_midst_of_a_view_gives_a_key_and_loses_nothing(self) -> None:
@@ -115,7 +123,8 @@ class TestViews:
         with monkeypatch.context() as patch:
             patch.setattr(type(sessions().engine.store), "save", down)
             response = client.get("/")
-            assert response.status_code == 503 and b"visits" not in response.content
+            assert response.status_code == 503
+            assert b"visits" not in response.content
         assert client.get("/").json()["user"] == "ada"
 
     @requirement("R22")
@@ -188,7 +197,8 @@ class TestAuth:
         client.get("/")
         client.post("/sign-in", {"name": "grace", "password": "compiler"})
         assert client.get("/").json()["visits"] == 1
-        assert devices("ada") == [] and len(devices("grace")) == 1
+        assert devices("ada") == []
+        assert len(devices("grace")) == 1
 
     @requirement("R61", "R68")
     def test_logout_ends_the_session_for_every_copy(self) -> None:
@@ -196,10 +206,12 @@ class TestAuth:
         client = signed_in()
         kept = client.cookies[COOKIE].value
         response = client.post("/sign-out")
-        assert response.cookies[COOKIE].value == "" and "cookies" in response.headers["Clear-Site-Data"]
+        assert response.cookies[COOKIE].value == ""
+        assert "cookies" in response.headers["Clear-Site-Data"]
         thief = Client()
         thief.cookies[COOKIE] = kept
-        assert thief.get("/").json()["user"] == "AnonymousUser" and devices() == []
+        assert thief.get("/").json()["user"] == "AnonymousUser"
+        assert devices() == []
 
     def test_a_changed_password_keeps_this_session_and_ends_the_others(self) -> None:
         """As Django's auth hash has it."""
@@ -227,7 +239,9 @@ class TestAuth:
         assert client.post("/admin/login/?next=/admin/", {"username": "ada", "password": "engine"}).status_code == 302
         grace = User.objects.get(username="grace")
         assert client.get("/admin/").status_code == 200
-        response = client.post(f"/admin/auth/user/{grace.pk}/password/", {"password1": "cobol-1959", "password2": "cobol-1959"})
+        response = client.post(
+            f"/admin/auth/user/{grace.pk}/password/", {"password1": "cobol-1959", "password2": "cobol-1959"}
+        )
         assert response.status_code in (200, 302)
         assert client.post("/admin/logout/").status_code == 200
         assert client.get("/admin/").status_code == 302
@@ -239,10 +253,12 @@ class TestAuth:
         assert client.get("/vault").content == str(User.objects.get(username="ada").pk).encode()
         assert nobody.get("/vault").status_code == 401
         page = nobody.get("/vault", headers={"accept": "text/html"})
-        assert page.status_code == 303 and page.headers["Location"].startswith("/sign-in/?next=/vault")
+        assert page.status_code == 303
+        assert page.headers["Location"].startswith("/sign-in/?next=/vault")
         assert client.get("/async-vault").status_code == 403
         assert client.get("/async-vault", headers={"accept": "text/html"}).headers["Location"].startswith("/step-up/")
-        assert nobody.get("/members").status_code == 401 and client.get("/members").content == b"members"
+        assert nobody.get("/members").status_code == 401
+        assert client.get("/members").content == b"members"
 
 
 class TestAsync:
@@ -272,9 +288,12 @@ class TestAsync:
             session = SessionStore()
             await session.aset("a", 1)
             await session.aupdate({"b": 2})
-            assert await session.aget("a") == 1 and await session.ahas_key("b")
-            assert await session.asetdefault("c", 3) == 3 and await session.apop("c") == 3
-            assert set(await session.akeys()) == {"a", "b"} and set(await session.avalues()) == {1, 2}
+            assert await session.aget("a") == 1
+            assert await session.ahas_key("b")
+            assert await session.asetdefault("c", 3) == 3
+            assert await session.apop("c") == 3
+            assert set(await session.akeys()) == {"a", "b"}
+            assert set(await session.avalues()) == {1, 2}
             await session.asave()
             again = SessionStore(session.session_key)
             assert dict(await again.aitems()) == {"a": 1, "b": 2} == await again.aload()
@@ -292,18 +311,25 @@ class TestSessionBase:
     def test_a_new_session_is_empty_and_has_no_key(self) -> None:
         """Nothing is stored for nothing."""
         session = SessionStore()
-        assert session.is_empty() and session.session_key is None and session.get("cat") is None
+        assert session.is_empty()
+        assert session.session_key is None
+        assert session.get("cat") is None
 
     def test_the_dict_methods_work_and_say_modified(self) -> None:
         """get, set, pop, setdefault, update, has_key, keys, values, items, in, del."""
         session = SessionStore()
         session["cat"] = "dog"
-        assert session.modified and session.accessed and session.pop("cat") == "dog"
-        assert session.pop("cat", None) is None and session.setdefault("foo", "bar") == "bar"
+        assert session.modified
+        assert session.accessed
+        assert session.pop("cat") == "dog"
+        assert session.pop("cat", None) is None
+        assert session.setdefault("foo", "bar") == "bar"
         session.update({"update key": 1})
-        assert session.has_key("foo") and "update key" in session
+        assert session.has_key("foo")
+        assert "update key" in session
         assert list(session.keys()) == ["foo", "update key"] == list(session)
-        assert list(session.values()) == ["bar", 1] and list(session.items())[0] == ("foo", "bar")
+        assert list(session.values()) == ["bar", 1]
+        assert list(session.items())[0] == ("foo", "bar")
         del session["foo"]
         with pytest.raises(KeyError):
             session["foo"]
@@ -321,7 +347,9 @@ class TestSessionBase:
         session["a"] = [1, 2]
         session.save()
         token = session.session_key
-        assert token is not None and len(token) == 63 and session.exists(token)
+        assert token is not None
+        assert len(token) == 63
+        assert session.exists(token)
         again = SessionStore(token)
         again["a"].append(3)
         again.save()
@@ -334,7 +362,8 @@ class TestSessionBase:
         session["a"] = 1
         session.save()
         public = SessionStore(session.session_key).id
-        assert public is not None and SessionStore(public).load() == {}
+        assert public is not None
+        assert SessionStore(public).load() == {}
         client = Client()
         client.cookies[COOKIE] = public
         assert client.get("/data").json() == {}
@@ -344,7 +373,8 @@ class TestSessionBase:
         """`save(must_create=True)` on a stored one is refused."""
         session = SessionStore()
         session.create()
-        assert session.session_key is not None and session.exists(session.session_key)
+        assert session.session_key is not None
+        assert session.exists(session.session_key)
         with pytest.raises(CreateError):
             session.save(must_create=True)
 
@@ -361,7 +391,8 @@ class TestSessionBase:
         SessionStore().delete(made[2].id)
         made[3].flush()
         assert sessions().stats().live == 0
-        assert made[3].session_key is None and made[3].is_empty()
+        assert made[3].session_key is None
+        assert made[3].is_empty()
 
     @requirement("R42")
     def test_a_late_save_does_not_bring_a_deleted_session_back(self) -> None:
@@ -383,7 +414,8 @@ class TestSessionBase:
         session.save()
         old = session.session_key
         session.cycle_key()
-        assert session.session_key != old and session["a"] == 1
+        assert session.session_key != old
+        assert session["a"] == 1
         assert SessionStore(old).load() == {}
 
     def test_expiry_may_be_shortened(self) -> None:
@@ -398,7 +430,8 @@ class TestSessionBase:
         fresh = SessionStore()
         assert fresh.get_expiry_age() == 3600
         fresh.set_expiry(60)
-        assert fresh.get_expiry_age() == 60 and not fresh.get_expire_at_browser_close()
+        assert fresh.get_expiry_age() == 60
+        assert not fresh.get_expire_at_browser_close()
         fresh.set_expiry(0)
         assert fresh.get_expire_at_browser_close()
 
@@ -413,7 +446,8 @@ class TestSessionBase:
     def test_encode_and_decode_are_inverse(self) -> None:
         """The signed text of Django's own kind."""
         session = SessionStore()
-        assert session.decode(session.encode({"a": 1})) == {"a": 1} and session.decode("bad") == {}
+        assert session.decode(session.encode({"a": 1})) == {"a": 1}
+        assert session.decode("bad") == {}
 
 
 class TestTools:
@@ -423,7 +457,8 @@ class TestTools:
         """login, force_login, session, logout."""
         client = Client()
         assert client.login(username="ada", password="engine")
-        assert client.get("/").json()["user"] == "ada" and client.session["visits"] == 1
+        assert client.get("/").json()["user"] == "ada"
+        assert client.session["visits"] == 1
         client.logout()
         client.force_login(User.objects.get(username="grace"))
         assert client.get("/").json()["user"] == "grace"
@@ -439,6 +474,8 @@ class TestTools:
         middleware = ["django.contrib.sessions.middleware.SessionMiddleware"]
         with override_settings(MIDDLEWARE=middleware, SESSION_COOKIE_NAME="plain"):
             assert {"sessile.E001", "sessile.E002"} <= {one.id for one in run_checks(tags=["security"])}
-        with override_settings(SESSION_COOKIE_HTTPONLY=False, SESSION_SAVE_EVERY_REQUEST=True, SESSION_COOKIE_SAMESITE="None"):
+        with override_settings(
+            SESSION_COOKIE_HTTPONLY=False, SESSION_SAVE_EVERY_REQUEST=True, SESSION_COOKIE_SAMESITE="None"
+        ):
             found = {one.id for one in run_checks(tags=["security"])}
             assert {"sessile.W001", "sessile.W002", "sessile.W003"} <= found
