@@ -329,7 +329,7 @@ class TestSessionBase:
         assert "update key" in session
         assert list(session.keys()) == ["foo", "update key"] == list(session)
         assert list(session.values()) == ["bar", 1]
-        assert list(session.items())[0] == ("foo", "bar")
+        assert next(iter(session.items())) == ("foo", "bar")
         del session["foo"]
         with pytest.raises(KeyError):
             session["foo"]

@@ -17,6 +17,7 @@ from tests.support import django_project
 
 django_project.configure()
 
+from django.conf import settings  # noqa: E402
 from django.contrib.auth import aauthenticate, alogin, authenticate, login  # noqa: E402
 from django.contrib.auth.models import User  # noqa: E402
 from django.core.checks import run_checks  # noqa: E402
@@ -370,6 +371,18 @@ class TestWhoProvedWhat:
         client.post("/sign/again")
         assert client.get("/").json()["kind"] == "pending"
 
+    @requirement("R88")
+    def test_a_proof_that_contrib_auth_tells_of_leaves_a_due_factor_due(self) -> None:
+        """Whatever an application's own keys make of it."""
+        begun = SessionStore()
+        begun.login("ada", pending=True)
+        begun.save()
+        session = SessionStore(begun.session_key)
+        assert session.kind == "pending"
+        session.proved("password")
+        session.save()
+        assert SessionStore(session.session_key).kind == "pending"
+
     def test_a_sign_in_with_the_model_is_one_for_contrib_auth(self) -> None:
         """`request.session.login(user)` makes `request.user`."""
         client = Client()
@@ -515,6 +528,17 @@ class TestCookie:
             client.force_login(User.objects.get(username="ada"))
             assert "__Host-shop" in client.cookies
             assert client.get("/").json()["user"] == "ada"
+
+    def test_the_cookie_of_another_engine_keeps_its_name(self) -> None:
+        """Tests that switch engines and back do not rename Django's own cookie."""
+        sessions()
+        with override_settings(
+            SESSION_ENGINE="django.contrib.sessions.backends.cache", SESSION_COOKIE_NAME="sessionid"
+        ):
+            with override_settings(DEBUG=False):
+                assert settings.SESSION_COOKIE_NAME == "sessionid"
+            assert settings.SESSION_COOKIE_NAME == "sessionid"
+        assert settings.SESSION_COOKIE_NAME == COOKIE
 
     def test_a_project_without_our_middleware_fails_the_checks(self) -> None:
         """The engine alone is a session that nobody opens."""

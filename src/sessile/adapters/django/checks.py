@@ -23,9 +23,8 @@ from django.utils.module_loading import import_string
 
 from ...core.cookies import CookieRules
 from ...errors import ConfigurationError
-from .doors import cookie_rules, is_said, options
+from .doors import ENGINE, cookie_rules, is_said, options
 
-_ENGINE: Final = "sessile.adapters.django"
 _DJANGOS_MIDDLEWARE: Final = "django.contrib.sessions.middleware.SessionMiddleware"
 _IDLE: Final = {
     "SESSION_SAVE_EVERY_REQUEST": "Sessile touches a session by itself; see Policy(touch=…).",
@@ -43,7 +42,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
 @checks.register(checks.Tags.security)
 def check_settings(**_: Any) -> list[checks.CheckMessage]:
     """Return what is wrong with the settings."""
-    if settings.SESSION_ENGINE != _ENGINE:
+    if settings.SESSION_ENGINE != ENGINE:
         return []
     found = list(_middleware())
     try:
@@ -57,7 +56,7 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
 def _middleware() -> Iterator[checks.CheckMessage]:
     from .middleware import SessionMiddleware
 
-    hint = f"Put '{_ENGINE}.SessionMiddleware' in its place."
+    hint = f"Put '{ENGINE}.SessionMiddleware' in its place."
     if _DJANGOS_MIDDLEWARE in settings.MIDDLEWARE:
         yield checks.Error("Django's SessionMiddleware cannot carry Sessile's sessions.", hint=hint, id="sessile.E001")
     elif not any(_is_a(path, SessionMiddleware) for path in settings.MIDDLEWARE):

@@ -17,6 +17,7 @@ from ...core.sessions import AsyncSessions, Sessions
 from ...errors import ConfigurationError
 from ..replies import PREFIX, Pages
 
+ENGINE: Final = "sessile.adapters.django"
 USER_KEY: Final = "_auth_user_id"
 _DJANGO_NAME: Final = "sessionid"
 # What belongs to the middleware rather than to the doors.
@@ -154,6 +155,8 @@ def _path(url: Any) -> str | None:
 def _agree(rules: CookieRules) -> None:
     """Tell the test client, and others who look there, what the cookie is."""
     global _agreed  # noqa: PLW0603
+    if settings.SESSION_ENGINE != ENGINE:
+        return  # the cookie of Django's own engines is none of ours
     if settings.SESSION_COOKIE_NAME in (_DJANGO_NAME, _agreed):
         settings.SESSION_COOKIE_NAME = _agreed = rules.name
 
