@@ -563,6 +563,7 @@ def test_the_wal_starts_over_under_constant_writing(path: Path, *, blocking: boo
     [
         (rows.LOAD, (1, ""), "SEARCH session USING INTEGER PRIMARY KEY"),
         (rows._OF_USER, ("ann",), "SEARCH session USING INDEX session_user (user=?)"),
+        (rows._ALIVE_OF_USER, ("ann",), "SEARCH session USING INDEX session_user (user=?)"),
         (rows._DUE, (0.0, 1), "SEARCH session USING INDEX session_due (epoch=? AND due<?)"),
         (rows._ENDED_EPOCHS, (1,), "SEARCH session USING INDEX session_due (epoch<?)"),
         (rows._SCAN, (0, 1), "SEARCH session USING INTEGER PRIMARY KEY (rowid>?)"),

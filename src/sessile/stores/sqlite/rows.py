@@ -52,6 +52,8 @@ _END: Final = f"""UPDATE session SET tombstone = ?, expires_at = ?, due = ?, epo
     user = NULL, control = NULL, data = NULL WHERE key = ?"""
 _USER: Final = f"SELECT user FROM session WHERE key = ? AND id = ? AND {_ALIVE}"
 _OF_USER: Final = f"SELECT id, {_COLUMNS} FROM session WHERE user = ?"
+# "+epoch": through the index of users, whatever the number of sessions of the epoch.
+_ALIVE_OF_USER: Final = f"SELECT id, key FROM session WHERE user = ? AND tombstone IS NULL AND +epoch = {_EPOCH}"
 _NEW_EPOCH: Final = f"INSERT INTO epoch (number, started_at) VALUES ({_EPOCH} + 1, ?)"
 _ENDED_AT: Final = "SELECT started_at FROM epoch WHERE number = ? + 1"
 _ENDED_EPOCHS: Final = f"SELECT key, id, 0, tombstone IS NULL FROM session WHERE epoch < {_EPOCH} LIMIT ?"
@@ -187,7 +189,7 @@ def of_user(connection: sqlite3.Connection, user: str) -> tuple[tuple[str, Recor
 
 def end_user(connection: sqlite3.Connection, user: str, tombstone: Tombstone, keep: frozenset[str]) -> Ending:
     """End a user's sessions that are alive, readable or not, but those to keep."""
-    rows = _fetch(connection, f"SELECT id, key FROM session WHERE user = ? AND {_ALIVE}", user)
+    rows = _fetch(connection, _ALIVE_OF_USER, user)
     ended = [(session_id, key) for session_id, key in rows if session_id not in keep]
     for _, key in ended:
         _entomb(connection, key, tombstone)
