@@ -152,8 +152,12 @@ class StoreContract:
     rounds: ClassVar[int] = 100  # of each race
 
     def open_store(self) -> Store:
-        """Return a store that is empty."""
-        raise NotImplementedError
+        """Return a store that is empty.
+
+        Raises:
+            TypeError: the inheriting class does not say how.
+        """
+        raise TypeError(f"{type(self).__name__} must say how its store is opened: def open_store(self)")
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a test to its end."""
