@@ -76,8 +76,8 @@ MUTATIONS = (
         "TestLoginIsRotationAndTheOldTokenIsDead",
         "another user's data is left behind at a sign-in",
         "core/session.py",
-        "if control is not None and control.user is not None and control.user != user:\n            self._forget(_NO_KEYS)",
-        "if control is not None and control.user is not None and control.user != user:\n            pass",
+        "control.user is not None and control.user != user:\n            self._forget(_NO_KEYS)",
+        "control.user is not None and control.user != user:\n            pass",
     ),
     Mutation(
         "TestNoRequestEverSeesAnotherUsersSession",
@@ -108,7 +108,10 @@ def main() -> int:
             failed, passed = _run(copy, mutation.invariant)
             path.write_text(text)
             survived += failed == 0
-            print(f"{'noticed' if failed else 'SURVIVED':<9} {mutation.invariant}: {mutation.guard}: {failed} fail, {passed} pass")
+            print(
+                f"{'noticed' if failed else 'SURVIVED':<9} {mutation.invariant}: {mutation.guard}: "
+                f"{failed} fail, {passed} pass"
+            )
     return 1 if survived else 0
 
 

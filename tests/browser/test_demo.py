@@ -37,7 +37,8 @@ def fixture_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             process.send_signal(signal.SIGINT)
             said, _ = process.communicate(timeout=15)
     assert process.returncode == 0, said
-    assert ADA[1] in said and f"http://localhost:{port}" in said
+    assert ADA[1] in said
+    assert f"http://localhost:{port}" in said
 
 
 @pytest.fixture(name="visit")

@@ -137,7 +137,8 @@ def test_one_device_ends_another_and_nobody_ends_a_strangers(url: str) -> None:
     stranger.sign_in(0)
     page = here.get("/devices").text
     ids = re.findall(r'name="id" value="([0-9a-f]{40})"', page)
-    assert len(ids) >= 1 and "this one" in page
+    assert len(ids) >= 1
+    assert "this one" in page
     for one in ids:
         stranger.post("/devices/end", id=one)
     assert there.whoami() == SEEDED[1][0]
@@ -184,7 +185,7 @@ def test_the_panel_tells_a_visitor_its_own_events_and_no_others(url: str) -> Non
 def test_each_attack_is_refused_over_real_http(url: str, name: str) -> None:
     """The story ends with a verdict, and the verdict is that it was refused."""
     steps = _story(Person(url), name)
-    assert steps[-1]["who"] == "verdict" and steps[-1]["good"] is True, steps
+    assert (steps[-1]["who"], steps[-1]["good"]) == ("verdict", True), steps
     assert len(steps) >= 4
 
 

@@ -197,7 +197,7 @@ class Engine:
                     after = replace(after, context=context, challenged=challenged)
             if after is control:
                 if now - record.seen_at > self.policy.idle / 2 and not facts.passive:
-                    # Near its idle limit it is touched before the view: a slow one must not be ended by the next request.
+                    # Near its idle limit it is touched before the view: the next request must not end a slow one.
                     await self.store.touch(sid, now, self.policy.deadline(control, now))
                     record = replace(record, seen_at=now)
                 return self._live(opened, sid, record, standing)
@@ -346,7 +346,9 @@ class Engine:
     async def _save(self, session: Session, opened: Opened, now: float) -> tuple[Answer, str | None]:
         """Store the delta, rotate when due, move the times when due; hand out a sibling where one is owed."""
         record, sid, token = session.base, session.id, opened.token
-        assert record is not None and sid is not None and token is not None
+        assert record is not None
+        assert sid is not None
+        assert token is not None
         put, drop = session.changes()
         expect = None
         if session.raise_on_conflict and (put or drop):

@@ -67,7 +67,8 @@ class Control(msgspec.Struct, frozen=True, array_like=True):
     """Hold Sessile's half of a record. Times are seconds since 1970.
 
     `authenticated_at` is where the absolute timeout counts from: creation, or the last successful authentication (R35).
-    `place` is where it began, if known. `user_key` names the data key through which the application itself signs in, if it does.
+    `place` is where it began, if known. `user_key` names the data key through which the application itself signs in,
+    if it does.
     """
 
     schema: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from ..adapters.starlette import SessionMiddleware, requires
+from ..adapters.starlette import SessionMiddleware, requires, session_of
 from ..core.policy import Policy
 from ..core.record import EndReason
 from ..core.session import Session
@@ -38,7 +38,8 @@ class Demo:
     def __init__(self, directory: Path, attack_address: tuple[str, int]) -> None:
         self.visitors = panel.Visitors()
         self.store = CountingStore(open_store(f"sqlite:///{directory / 'sessions.db'}", blocking=False))
-        self.sessions = AsyncSessions(self.store, policy=POLICY, sinks=(self.visitors, LogSink()))
+        store: Any = self.store
+        self.sessions = AsyncSessions(store, policy=POLICY, sinks=(self.visitors, LogSink()))
         self.users = Users(directory / "users.db")
         self.pages = Pages(self.visitors)
         self._address = attack_address
@@ -53,13 +54,13 @@ class Demo:
         """Put something into the cart; a nested change needs no `modified = True`."""
         sku = str((await request.form()).get("sku", ""))
         if sku in BY_SKU:
-            cart: dict[str, int] = request.session.setdefault("cart", {})
+            cart: dict[str, int] = session_of(request).setdefault("cart", {})
             cart[sku] = min(cart.get(sku, 0) + 1, 99)
         return RedirectResponse("/#goods", 303)
 
     async def empty_cart(self, request: Request) -> Response:
         """Empty the cart."""
-        request.session.pop("cart", None)
+        session_of(request).pop("cart", None)
         return RedirectResponse("/", 303)
 
     # -- signing in and out --------------------------------------------------------------------------------------------
@@ -74,7 +75,7 @@ class Demo:
         if not await self.users.check(name, password):
             wrong = "That name and password do not belong together."
             return self.pages.show(request, "sign_in.html", 401, next=target, name=name, wrong=wrong)
-        request.session.login(name, factor="password")
+        session_of(request).login(name, factor="password")
         return RedirectResponse(target, 303)
 
     async def sign_up(self, request: Request) -> Response:
@@ -86,13 +87,13 @@ class Demo:
         wrong = await self.users.add(name, password)
         if wrong is not None:
             return self.pages.show(request, "sign_up.html", 400, name=name, wrong=wrong)
-        request.session.login(name, factor="password")
+        session_of(request).login(name, factor="password")
         return RedirectResponse("/account", 303)
 
     async def sign_out(self, request: Request) -> Response:
         """Sign out, here or everywhere."""
         form = await request.form()
-        request.session.logout(everywhere=form.get("where") == "everywhere")
+        session_of(request).logout(everywhere=form.get("where") == "everywhere")
         return RedirectResponse("/?signed-out", 303)
 
     # -- what needs a user ---------------------------------------------------------------------------------------------
@@ -109,44 +110,44 @@ class Demo:
 
     async def step_up(self, request: Request) -> Response:
         """Ask for the password again; the answer renews the token and the absolute timeout."""
-        user = request.session.require()
+        user = session_of(request).require()
         target = _local(request.query_params.get("next", "/vault"))
         if request.method == "GET":
             return self.pages.show(request, "step_up.html", next=target)
         if not await self.users.check(user, str((await request.form()).get("password", ""))):
             return self.pages.show(request, "step_up.html", 401, next=target, wrong="That is not your password.")
-        request.session.add_factor("password")
+        session_of(request).add_factor("password")
         return RedirectResponse(target, 303)
 
     async def devices(self, request: Request) -> Response:
         """List the user's sessions."""
-        session: Session = request.session
+        session = session_of(request)
         listed = await self.sessions.of_user(session.require(), current=session)
         return self.pages.show(request, "devices.html", devices=listed)
 
     async def end_device(self, request: Request) -> Response:
         """End one of the user's sessions, and nobody else's."""
-        user = request.session.require()
+        user = session_of(request).require()
         await self.sessions.end(str((await request.form()).get("id", "")), user=user, reason=EndReason.USER)
         return RedirectResponse("/devices", 303)
 
     async def end_others(self, request: Request) -> Response:
         """End all of the user's sessions but this one."""
-        await self.sessions.end_all(request.session.require(), keep=request.session)
+        await self.sessions.end_all(session_of(request).require(), keep=session_of(request))
         return RedirectResponse("/devices", 303)
 
     # -- the panel and the attacks -------------------------------------------------------------------------------------
 
     async def whoami(self, request: Request) -> Response:
         """Say who the shop thinks this is."""
-        return JSONResponse({"user": request.session.user_id})
+        return JSONResponse({"user": session_of(request).user_id})
 
     async def show_panel(self, request: Request) -> Response:
         """Return the session's state and the visitor's new events."""
         since = request.query_params.get("since", "0")
         number = int(since) if since.isascii() and since.isdigit() and len(since) < 12 else 0
         events = self.visitors.since(request.scope["visitor"], number)
-        return JSONResponse({"state": panel.state(request.session, POLICY), "events": events})
+        return JSONResponse({"state": panel.state(session_of(request), POLICY), "events": events})
 
     async def show_attacks(self, request: Request) -> Response:
         """Show the page of attacks."""
@@ -197,7 +198,7 @@ def application(directory: Path, *, attack_address: tuple[str, int]) -> Starlett
     demo = Demo(directory, attack_address)
 
     @contextlib.asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
         yield
         await demo.sessions.close()
 

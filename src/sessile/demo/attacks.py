@@ -1,7 +1,7 @@
 """The attacks: real HTTP against this very server, by a thief and a victim that the demo plays itself.
 
-Each attack is a generator of steps. A step says who did what, and what came back; the last one says whether the attack was
-refused, and why. The victim is a throwaway browser of a demo user, so that the visitor is not signed out.
+Each attack is a generator of steps. A step says who did what, and what came back; the last one says whether the attack
+was refused, and why. The victim is a throwaway browser of a demo user, so that the visitor is not signed out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from ..core.ids import TOKEN_CHARS
 from ..core.sessions import AsyncSessions
@@ -40,7 +40,7 @@ class Step(NamedTuple):
 
 @dataclass
 class Ground:
-    """Hold what an attack needs: where the shop listens, its sessions, how many calls its store has had, whose panel."""
+    """Hold what an attack needs: where the shop listens, its sessions, the calls its store has had, whose panel."""
 
     address: tuple[str, int]
     sessions: AsyncSessions
@@ -63,7 +63,7 @@ class Reply(NamedTuple):
     @property
     def who(self) -> str | None:
         """Return who the shop thinks this is."""
-        found: dict[str, Any] = json.loads(self.body)
+        found: dict[str, str | None] = json.loads(self.body)
         return found["user"]
 
 
@@ -156,7 +156,9 @@ async def replay_left_behind(ground: Ground) -> Story:
     await victim.get("/whoami")
     yield Step("victim", "Goes on shopping. This answer brought the next generation of the token.")
     await victim.get("/whoami")
-    yield Step("shop", "The new one was used, so the old one is left behind. It works a moment longer, for late requests.")
+    yield Step(
+        "shop", "The new one was used, so the old one is left behind. It works a moment longer, for late requests."
+    )
     async for step in _wait(policy.grace + 1, "until the grace is over"):
         yield step
     found = await thief.whoami()
@@ -164,7 +166,9 @@ async def replay_left_behind(ground: Ground) -> Story:
     after = await victim.whoami()
     yield Step("shop", "Somebody holds a copy, and it cannot know who: it ended the session for both.")
     yield _verdict(
-        found is None and after is None, "A stolen token gives itself away; the victim signs in again, the thief cannot.", "R30"
+        found is None and after is None,
+        "A stolen token gives itself away; the victim signs in again, the thief cannot.",
+        "R30",
     )
 
 
@@ -182,7 +186,9 @@ async def replay_after_logout(ground: Ground) -> Story:
     late = thief.copied()
     reply = await late.post("/cart", "sku=coral")
     yield Step("attacker", f"Tries to write with it. New cookie for me: {'yes' if reply.token else 'no'}.")
-    yield _verdict(found is None and reply.token is None, "Signed out means signed out, for every copy of the token.", "R61")
+    yield _verdict(
+        found is None and reply.token is None, "Signed out means signed out, for every copy of the token.", "R61"
+    )
 
 
 async def garbage(ground: Ground) -> Story:
@@ -197,7 +203,9 @@ async def garbage(ground: Ground) -> Story:
     start = time.perf_counter()
     accepted = sum(read(forged[number % FLOOD]) for number in range(FLOOD_IN_PROCESS))
     each = (time.perf_counter() - start) / FLOOD_IN_PROCESS * 1e6
-    yield Step("shop", f"{FLOOD_IN_PROCESS:,} more, measured without the network: {each:.1f} µs each, {accepted} accepted.")
+    yield Step(
+        "shop", f"{FLOOD_IN_PROCESS:,} more, measured without the network: {each:.1f} µs each, {accepted} accepted."
+    )
     refused = seen == {None} and calls == 0 and accepted == 0
     yield _verdict(refused, "Guessing costs you the network, and the shop next to nothing.", "R6")
 
@@ -212,7 +220,9 @@ async def cross_site(ground: Ground) -> Story:
     yield Step("shop", f"The browser itself says where the post came from. Answer: {reply.status}.")
     again = await Client(ground).post("/sign-in", "name=mallory&password=x", Sec_Fetch_Site="cross-site")
     yield Step("attacker", f"Then signs the victim in as me, unnoticed? Answer: {again.status}.")
-    yield _verdict(reply.status == 403 == again.status, "Other sites cannot act here, not even sign somebody in.", "R22")
+    yield _verdict(
+        reply.status == 403 == again.status, "Other sites cannot act here, not even sign somebody in.", "R22"
+    )
 
 
 async def toss(ground: Ground) -> Story:
@@ -241,7 +251,12 @@ class Attack(NamedTuple):
 
 ATTACKS: Final = (
     Attack("fixate", "Fixation", "Plant a token, wait for the sign-in.", fixate),
-    Attack("replay", "Replay a left-behind token", "Copy the cookie, use it after it moved on. Takes half a minute.", replay_left_behind),
+    Attack(
+        "replay",
+        "Replay a left-behind token",
+        "Copy the cookie, use it after it moved on. Takes half a minute.",
+        replay_left_behind,
+    ),
     Attack("logout", "Replay after sign-out", "Keep a copy, use it when the victim has left.", replay_after_logout),
     Attack("garbage", "Garbage flood", "Guess tokens, thousands of them.", garbage),
     Attack("cross-site", "Cross-site post", "Let another site's page act here.", cross_site),

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..core.session import Session
+from ..adapters.starlette import session_of
 from .catalogue import BY_SKU, GOODS, price
 from .panel import Visitors
 from .users import SEEDED
@@ -46,11 +46,12 @@ class Pages:
         self._templates = jinja2.Environment(
             loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
         )
-        self._templates.filters.update(price=price, ago=ago)
+        filters: dict[str, Any] = {"price": price, "ago": ago}
+        self._templates.filters |= filters
 
     def show(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """Return a page."""
-        session: Session = request.session
+        session = session_of(request)
         cart: dict[str, int] = session.get("cart", {})
         lines = [(BY_SKU[sku], count) for sku, count in cart.items() if sku in BY_SKU]
         known: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """What the side panel shows: the events of this visitor's sessions, and the session's present state; never a token.
 
-A visitor is a browser, named by a random cookie that means nothing to Sessile. Events are a visitor's if they happened in
-one of its requests, or if they concern a session that it has held.
+A visitor is a browser, named by a random cookie that means nothing to Sessile. Events are a visitor's if they happened
+in one of its requests, or if they concern a session that it has held.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The demo's users: a sample of what an application brings along, in a SQLite file of its own.
 
-Passwords are hashed with argon2id, on a thread, so that no event loop waits; an unknown name costs as much as a known one.
+Passwords are hashed with argon2id, on a thread, so that no event loop waits; unknown names cost as much as known ones.
 """
 
 from __future__ import annotations

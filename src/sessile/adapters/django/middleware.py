@@ -78,12 +78,12 @@ class SessionMiddleware(DjangosMiddleware):
         if session is None:
             return response
         if response.status_code >= _SERVER_ERROR:
-            return _untold(session, response)
+            return _kept_out(request, _untold(session, response))
         try:
             answer = door.engine.commit_unchanged(session) or await door.commit(session)
         except SessileError as error:
             return self._replaced(request, session, response, error)
-        return _told(session, response, answer)
+        return _kept_out(request, _told(session, response, answer))
 
     def process_request(self, request: HttpRequest) -> HttpResponse | None:  # type: ignore[override]
         """Open the session; return a response for what must not pass, and for Sessile's own endpoints."""
@@ -108,12 +108,12 @@ class SessionMiddleware(DjangosMiddleware):
         if session is None:
             return response
         if response.status_code >= _SERVER_ERROR:
-            return _untold(session, response)
+            return _kept_out(request, _untold(session, response))
         try:
             answer = self._engine.commit_unchanged(session) or self._doors.blocking.commit(session)
         except SessileError as error:
             return self._replaced(request, session, response, error)
-        return _told(session, response, answer)
+        return _kept_out(request, _told(session, response, answer))
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Answer what a view raises: a session that proves too little, or a store that failed."""
@@ -199,6 +199,13 @@ def _untold(session: DjangoSession, response: HttpResponseBase) -> HttpResponseB
     carries = session.accessed and session.base is not None
     session.close(session.id)
     return _told(session, response, Answer(vary=session.accessed, carries=carries))
+
+
+def _kept_out(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    """Keep what carries a session out of the project's own cache, which knows no `no-store` before Django 6 (R19)."""
+    if "no-store" in response.headers.get("Cache-Control", "") and hasattr(request, "_cache_update_cache"):
+        request._cache_update_cache = False
+    return response
 
 
 def _told(session: DjangoSession, response: HttpResponseBase, answer: Answer) -> HttpResponseBase:

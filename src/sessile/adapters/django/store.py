@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Final, cast
 
 from django.conf import settings
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
+from django.middleware.csrf import CSRF_SESSION_KEY
 from django.utils.module_loading import import_string
 from msgspec.structs import replace
 
@@ -115,6 +116,8 @@ class DjangoSession(Session, SessionBase):  # type: ignore[misc]  # the stubs ta
         name = user._meta.pk.value_to_string(user) if is_model else user
         super().login(name, factor=factor, keep=keep, pending=pending)
         self.pop(_CLAIM, None)
+        # Whoever knew the CSRF token of the visitor must not know the user's (R23).
+        self.pop(CSRF_SESSION_KEY, None)
         if is_model:
             self[_CLAIM] = {
                 "_auth_user_id": name,
@@ -263,14 +266,19 @@ class DjangoSession(Session, SessionBase):  # type: ignore[misc]  # the stubs ta
         """Commit what was done so far, and go on with the session as it is stored then."""
         opened, before, was_stored = self.opened, self.id, self.base is not None and not self.signed_out
         facts: Facts = opened.facts if isinstance(opened, Opened) else opened()
+        is_late = isinstance(opened, Opened) and not opened.storable
         answer = await engine.commit(self)
+        told = self.told = joined(self.told, answer)
+        # Ended by another request before this one could: that one's browser may hold a newer cookie by now.
+        is_late = is_late or (self.signed_out and self.base is not None and answer.cookie is None)
         if self.id is None:
             facts = replace(facts, cookie="")
         elif self.id != before and answer.cookie is not None:
             facts = replace(facts, cookie=answer.cookie.partition(";")[0])
         # With the same id, what the browser has is what counts: a successor is not confirmed until it comes back.
         now = await engine.load(facts, DjangoSession)
-        told = joined(self.told, answer)
+        if is_late and now.base is None:
+            now.opened.storable, now.ended = False, self.ended
         self._become(now)
         self.told = told
         if was_stored and now.base is None:
@@ -411,9 +419,13 @@ def _no_request() -> Facts:
 
 def joined(first: Answer, second: Answer) -> Answer:
     """Return what a response must carry that tells of two commits; of their cookies, the later one is valid."""
+    clear = first.clear_site_data or second.clear_site_data
+    if second.cookie is not None and second.clear_site_data is None and clear is not None:
+        # The first signed out, the second began anew: its cookie must not be cleared with the old one.
+        clear = ", ".join(kind for kind in clear.split(", ") if kind != '"cookies"') or None
     return Answer(
         cookie=second.cookie or first.cookie,
         vary=first.vary or second.vary,
         carries=first.carries or second.carries,
-        clear_site_data=first.clear_site_data or second.clear_site_data,
+        clear_site_data=clear,
     )
