@@ -47,7 +47,7 @@ class Pages:
             loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
         )
         filters: dict[str, Any] = {"price": price, "ago": ago}
-        self._templates.filters |= filters
+        self._templates.filters.update(filters)
 
     def show(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """Return a page."""
