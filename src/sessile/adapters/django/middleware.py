@@ -202,9 +202,9 @@ def _untold(session: DjangoSession, response: HttpResponseBase) -> HttpResponseB
 
 
 def _kept_out(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-    """Keep what carries a session out of the project's own cache, which knows no `no-store` before Django 6 (R19)."""
+    """Keep what carries a session out of the project's own cache, which in older Djangos knows no `no-store` (R19)."""
     if "no-store" in response.headers.get("Cache-Control", "") and hasattr(request, "_cache_update_cache"):
-        request._cache_update_cache = False
+        vars(request)["_cache_update_cache"] = False
     return response
 
 

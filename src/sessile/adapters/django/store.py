@@ -31,7 +31,7 @@ from ...core.ids import is_session_id
 from ...core.record import EndReason
 from ...core.requests import Facts, no_headers
 from ...core.session import Keep, Session
-from ...errors import DataError
+from ...errors import DataError, SessionClosed
 from .doors import async_sessions, sessions
 
 EXPIRY: Final = "_session_expiry"
@@ -264,6 +264,8 @@ class DjangoSession(Session, SessionBase):  # type: ignore[misc]  # the stubs ta
 
     async def settle(self, engine: Engine) -> None:
         """Commit what was done so far, and go on with the session as it is stored then."""
+        if self.closed:
+            raise SessionClosed
         opened, before, was_stored = self.opened, self.id, self.base is not None and not self.signed_out
         facts: Facts = opened.facts if isinstance(opened, Opened) else opened()
         is_late = isinstance(opened, Opened) and not opened.storable
