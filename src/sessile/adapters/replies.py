@@ -148,14 +148,17 @@ def _step_up(error: StepUpRequired, facts: Facts, pages: Pages) -> Reply:
     where = (pages.step_up_url if signed_in else pages.login_url) or pages.login_url
     if where is not None and _wants_page(facts):
         joiner = "&" if "?" in where else "?"
-        target = (
-            quote(facts.path, safe="/") if facts.method in ("GET", "HEAD") and not facts.path.startswith("//") else "/"
-        )
+        target = quote(facts.path, safe="/") if facts.method in ("GET", "HEAD") and _is_local(facts.path) else "/"
         location = f"{where}{joiner}next={target}&reason={error.reason}"
         return Reply(303, [("location", location), ("cache-control", "no-store"), ("content-length", "0")])
     asked = {"reason": error.reason, "factor": error.factor, "max_age": error.max_age, "aal": error.aal}
     body = {"error": error.code, **{name: value for name, value in asked.items() if value is not None}}
     return _json(403 if signed_in else 401, body, [("cache-control", "no-store")])
+
+
+def _is_local(path: str) -> bool:
+    """Tell whether a path stays on this host as browsers read it: backslashes as slashes, without tabs and breaks."""
+    return path.isprintable() and "\\" not in path and path.startswith("/") and not path.startswith("//")
 
 
 def _wants_page(facts: Facts) -> bool:
