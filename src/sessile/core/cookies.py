@@ -133,9 +133,16 @@ def read(header: str, name: str) -> str | Duplicate | None:
 
 def _find(header: str, needle: str, start: int) -> int:
     at = header.find(needle, start)
-    while at > 0 and not header[:at].rstrip(" \t").endswith(";"):
+    while at > 0 and not _is_start(header, at):
         at = header.find(needle, at + 1)
     return at
+
+
+def _is_start(header: str, at: int) -> bool:
+    """Tell whether a pair begins here, without copying what stands before: a header may be long, and full of names."""
+    while at > 0 and header[at - 1] in " \t":
+        at -= 1
+    return at > 0 and header[at - 1] == ";"
 
 
 def vary_on_cookie(present: str | None) -> str:
