@@ -6,20 +6,24 @@ in one of its requests, or if they concern a session that it has held.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections import OrderedDict, deque
 from collections.abc import MutableMapping
 from contextvars import ContextVar
-from http.cookies import SimpleCookie
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..adapters.asgi import by_name
+from ..adapters.replies import PREFIX
+from ..core import cookies
 from ..core.events import Event
 from ..core.policy import Policy
 from ..core.session import Session
 
 COOKIE: Final = "demo-visitor"
+_VISITOR: Final = re.compile(r"[\w-]{22}", re.ASCII)
 _current: ContextVar[str] = ContextVar("demo_visitor", default="")
 _MAX_VISITORS: Final = 500
 _MAX_EVENTS: Final = 60
@@ -120,17 +124,16 @@ class VisitorMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        jar: SimpleCookie = SimpleCookie()
-        for name, value in scope["headers"]:
-            if name == b"cookie":
-                jar.load(value.decode("latin-1"))
-        known = jar[COOKIE].value if COOKIE in jar else ""
-        visitor = known if len(known) == 22 and known.isascii() else secrets.token_urlsafe(16)
+        # Whatever else listens on localhost sets cookies here, too, and not all of them as the standard has it.
+        known = cookies.read(by_name(scope["headers"]).get(b"cookie", b"").decode("latin-1"), COOKIE)
+        visitor = known if isinstance(known, str) and _VISITOR.fullmatch(known) else secrets.token_urlsafe(16)
+        # What caches may keep must not name anybody.
+        is_named = visitor != known and not scope["path"].startswith(("/static/", PREFIX))
         scope["visitor"] = visitor
         token = _current.set(visitor)
 
         async def naming(message: MutableMapping[str, Any]) -> None:
-            if message["type"] == "http.response.start" and visitor != known:
+            if message["type"] == "http.response.start" and is_named:
                 cookie = f"{COOKIE}={visitor}; Path=/; HttpOnly; SameSite=Lax".encode()
                 message["headers"] = [*message.get("headers", ()), (b"set-cookie", cookie)]
             await send(message)
