@@ -7,6 +7,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ import httpx
 import pytest
 import uvicorn
 
+from sessile import AsyncSessions
 from sessile.demo import attacks
 from sessile.demo.app import POLICY, application
 from sessile.demo.server import _listen
@@ -201,6 +203,39 @@ def test_the_replay_of_a_left_behind_token_ends_the_session(url: str) -> None:
 def test_an_attack_that_works_is_called_a_bug() -> None:
     """The verdict is read from what happened, not from the script."""
     assert attacks._verdict(False, "", "R1").good is False
+
+
+def test_attackers_do_not_take_the_threads_that_the_shop_answers_them_with(url: str) -> None:
+    """A client of an attack gets its answer although the loop's own threads, which check passwords, are all busy."""
+    address = ("127.0.0.1", httpx.URL(url).port or 0)
+    ground = attacks.Ground(address, AsyncSessions("memory://", sinks=()), lambda: 0, "v" * 22)
+
+    async def ask() -> str | None:
+        free = threading.Event()
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        busy = asyncio.ensure_future(asyncio.to_thread(free.wait, 30))
+        await asyncio.sleep(0)
+        try:
+            return await asyncio.wait_for(attacks.Client(ground).whoami(), 10)
+        finally:
+            free.set()
+            await busy
+
+    assert asyncio.run(ask()) is None
+
+
+def test_cookies_of_others_on_localhost_do_no_harm(url: str) -> None:
+    """A cookie that another program has set on localhost, however odd, breaks no page; a visitor's name is no text."""
+    for cookie in ("a,b=1", "a/b=2; c=d", "demo-visitor=" + '"' * 22, "demo-visitor=a; demo-visitor=b", "\xff=\xfe"):
+        reply = httpx.get(url, headers={"cookie": cookie.encode("latin-1")})
+        assert reply.status_code == 200, cookie
+        assert re.match(r"demo-visitor=[\w-]{22};", reply.headers["set-cookie"]), cookie
+
+
+def test_what_caches_may_keep_names_no_visitor(url: str) -> None:
+    """Static files and the client script set no cookie: a cache would hand it to somebody else."""
+    for path in ("/static/demo.css", "/.sessile/session.js"):
+        assert "set-cookie" not in httpx.get(url + path).headers, path
 
 
 def test_unknown_attacks_are_not_found(url: str) -> None:
