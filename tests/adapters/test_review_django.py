@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +18,7 @@ django_project.configure()
 from django.contrib.auth import login, logout  # noqa: E402
 from django.contrib.auth.models import User  # noqa: E402
 from django.db import connections  # noqa: E402
-from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse  # noqa: E402
+from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse  # noqa: E402
 from django.test import Client, RequestFactory  # noqa: E402
 from django.test.utils import override_settings  # noqa: E402
 from django.urls import path  # noqa: E402
@@ -211,3 +212,19 @@ def test_the_projects_own_cache_is_told_to_leave_a_sessions_page_alone(status: i
         request = RequestFactory().get("/page", headers={"cookie": cookie} if cookie else {})
         SessionMiddleware(page)(request)
         assert request._cache_update_cache is may_be_kept  # type: ignore[attr-defined]
+
+
+@requirement("R19")
+def test_a_stream_that_looks_at_the_session_late_is_kept_out_of_caches() -> None:
+    """A generator may show the session when the headers are gone; a file may not, and stays cacheable."""
+
+    def stream(request: HttpRequest) -> StreamingHttpResponse:
+        return StreamingHttpResponse(str(request.session.get("_auth_user_id") is not None) for _ in range(1))
+
+    VIEWS.update({"stream": stream, "file": lambda _request: FileResponse(BytesIO(b"file"))})
+    assert "Cache-Control" not in Client().get("/stream").headers
+    browser = signed_in()
+    late = browser.get("/stream")
+    assert b"".join(late.streaming_content) == b"True"
+    assert (late["Cache-Control"], late["Vary"]) == ("no-store", "Cookie")
+    assert "Cache-Control" not in browser.get("/file").headers

@@ -9,8 +9,9 @@
 
 An error of the application before its response starts commits nothing; an error that it answers itself (a 4xx, a 5xx)
 is a response like any other. After the start the session is frozen: a change in the midst of a stream raises
-`SessionClosed`. If the commit fails, the application's `send` raises what failed, so that nothing that waits for the
-response (a background task) runs, and the client has its answer already. Messages of another kind pass untouched.
+`SessionClosed`. A stream may still look, so one whose length is not known counts as having looked if there is a
+session. If the commit fails, the application's `send` raises what failed, so that nothing that waits for the response
+(a background task) runs, and the client has its answer already. Messages of another kind pass untouched.
 
 WebSockets: see `sockets`. Lifespan: passes; with `close_on_shutdown=True` the store is closed when the application has
 shut down. (Not by default: tests start and stop one application many times.)
@@ -32,7 +33,7 @@ from ..core.session import Session
 from ..core.sessions import AsyncSessions
 from ..errors import ConfigurationError, SessileError, StoreError
 from . import replies
-from .replies import PREFIX, Pages, Reply
+from .replies import PREFIX, WITHOUT_BODY, Pages, Reply
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -127,6 +128,7 @@ class SessionMiddleware:
             nonlocal begun, failed
             if not begun and message["type"] == "http.response.start":
                 begun = True
+                _foresee(session, message)
                 answer = self._engine.commit_unchanged(session)
                 if answer is None:
                     try:
@@ -283,6 +285,14 @@ def _joined(listed: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
         else:
             headers[name] = value
     return headers
+
+
+def _foresee(session: Session, message: Message) -> None:
+    """Count a response of unknown length as one that looks: the rest is made when the headers are gone (R19)."""
+    if session.base is None or session.accessed or message["status"] in WITHOUT_BODY:
+        return
+    if not any(name.lower() == b"content-length" for name, _ in message.get("headers", ())):
+        session.accessed = True
 
 
 def with_answer(message: Message, answer: Answer) -> Message:

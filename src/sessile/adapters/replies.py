@@ -43,6 +43,8 @@ _METHODS: Final[dict[Endpoint, tuple[str, ...]]] = {
     "extend": ("POST",),
     "logout": ("POST",),
 }
+# Statuses of responses that have no body, which could show nothing.
+WITHOUT_BODY: Final = frozenset({204, 205, 304})
 _PHRASES: Final = {
     200: "OK",
     204: "No Content",

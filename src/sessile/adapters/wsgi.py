@@ -25,7 +25,7 @@ from ..core.sessions import Sessions
 from ..errors import SessileError, StoreError
 from . import replies
 from .environ import ENVIRON_KEY, check_door, is_refused, merged, read_request
-from .replies import PREFIX, Pages, Reply
+from .replies import PREFIX, WITHOUT_BODY, Pages, Reply
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
 _OWNER: Final = "sessile.sessions"
+_BODILESS: Final = frozenset(map(str, WITHOUT_BODY))
 
 
 class SessionMiddleware:
@@ -177,6 +178,7 @@ class _Exchange:
         chunks = iter(body)
         first = next((chunk for chunk in chunks if chunk), None)
         if not self._has_begun:
+            self._foresee()
             self._begin()
         return _Rest(first, chunks, body)
 
@@ -216,6 +218,13 @@ class _Exchange:
     @property
     def _has_begun(self) -> bool:
         return self._answer is not None or self._replaced is not None
+
+    def _foresee(self) -> None:
+        """Count a response of unknown length as one that looks: the rest is made when the headers are gone (R19)."""
+        if self._session.base is None or (self._status or "")[:3] in _BODILESS:
+            return
+        if not any(name.lower() == "content-length" for name, _ in self._headers):
+            self._session.accessed = True
 
     def _begin(self) -> None:
         if self._status is None:

@@ -23,7 +23,7 @@ def start(store: Any, gates: Gates, options: dict[str, Any]) -> App:
             scope["session"].get("cart")
             await gates.hold_async(query["gate"])
         status, body, headers = answer(scope["method"], scope["path"], query, lambda: scope["session"])
-        raw = [(name.encode(), value.encode()) for name, value in headers]
+        raw = [(name.encode(), value.encode()) for name, value in (*headers, ("content-length", str(len(body))))]
         await send({"type": "http.response.start", "status": status, "headers": raw})
         await send({"type": "http.response.body", "body": body})
 

@@ -19,7 +19,7 @@ from typing import Any, Final, cast
 
 from django.conf import settings
 from django.contrib.sessions.middleware import SessionMiddleware as DjangosMiddleware
-from django.http import HttpRequest, HttpResponse
+from django.http import FileResponse, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from msgspec.structs import replace
 
@@ -77,6 +77,8 @@ class SessionMiddleware(DjangosMiddleware):
         session = self._left(request)
         if session is None:
             return response
+        if session.base is not None and response.streaming and not isinstance(response, FileResponse):
+            session.accessed = True  # what makes the rest may look at it when the headers are gone (R19)
         if response.status_code >= _SERVER_ERROR:
             return _kept_out(request, _untold(session, response))
         try:
@@ -107,6 +109,8 @@ class SessionMiddleware(DjangosMiddleware):
         session = self._left(request)
         if session is None:
             return response
+        if session.base is not None and response.streaming and not isinstance(response, FileResponse):
+            session.accessed = True  # what makes the rest may look at it when the headers are gone (R19)
         if response.status_code >= _SERVER_ERROR:
             return _kept_out(request, _untold(session, response))
         try:

@@ -90,6 +90,8 @@ class SessileInterface(SessionInterface):
         """Commit, and put the headers on the response; if the commit fails, the response is replaced in place."""
         if not isinstance(session, FlaskSession):
             return
+        if session.base is not None and response.is_streamed and not response.direct_passthrough:
+            session.accessed = True  # what makes the rest may look at it when the headers are gone (R19)
         try:
             answer = self.sessions.commit(session)
         except SessileError as error:
