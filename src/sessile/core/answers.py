@@ -12,17 +12,24 @@ class Answer(NamedTuple):
 
     `cookie`: the Set-Cookie value, if any. `vary`: the session was read. `carries`: a session stood behind what was
     read.
-    `clear_site_data`: the header's value after a sign-out, if any.
+    `clear_site_data`: the header's value after a sign-out, if any. `more`: further Set-Cookie values: the parts of a
+    session that lives in cookies, the deletion of a cookie of another library.
     """
 
     cookie: str | None = None
     vary: bool = False
     carries: bool = False
     clear_site_data: str | None = None
+    more: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        sets = "no cookie" if self.cookie is None else "a cookie"
+        sets = "a cookie" if self.sets_cookie else "no cookie"
         return f"<Answer with {sets} vary={self.vary} carries={self.carries}>"
+
+    @property
+    def sets_cookie(self) -> bool:
+        """Tell whether the response sets or deletes any cookie of ours."""
+        return self.cookie is not None or bool(self.more)
 
     def headers(self, cache_control: str | None, vary: str | None) -> list[tuple[str, str]]:
         """Return the headers to set, given the two that the application has set itself.
@@ -32,10 +39,11 @@ class Answer(NamedTuple):
         headers: list[tuple[str, str]] = []
         if self.vary:
             headers.append(("vary", vary_on_cookie(vary)))
-        if self.cookie is not None or self.carries:
-            headers.append(("cache-control", uncacheable(cache_control, sets_cookie=self.cookie is not None)))
+        if self.sets_cookie or self.carries:
+            headers.append(("cache-control", uncacheable(cache_control, sets_cookie=self.sets_cookie)))
         if self.cookie is not None:
             headers.append(("set-cookie", self.cookie))
+        headers += [("set-cookie", cookie) for cookie in self.more]
         if self.clear_site_data is not None:
             headers.append(("clear-site-data", self.clear_site_data))
         return headers

@@ -11,7 +11,7 @@ Every verb is `async def`. A store that was opened for the blocking door never s
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from .record import Change, EndReason, Record, Tombstone, Unreadable
 
@@ -190,4 +190,39 @@ class Census(Protocol):
 
     async def scan(self, cursor: str | None, limit: int) -> Page:
         """Return live sessions page by page, each exactly once while nothing changes."""
+        ...
+
+
+@runtime_checkable
+class Retiring(Protocol):
+    """Let go of a session only if nobody wrote to it: how a session moves to another store."""
+
+    async def retire(
+        self, session_id: str, tombstone: Tombstone, *, revision: int, version: int
+    ) -> Ending | Stale | Gone:
+        """End the session if its revision and version are still these; else answer `Stale` and change nothing."""
+        ...
+
+
+class Diagnosis(NamedTuple):
+    """Hold what a store found when it looked at its own server: what it is, what that means, and how to mend it."""
+
+    severity: Literal["fail", "warn", "ok"]
+    code: str
+    requirement: str
+    found: str
+    means: str = ""
+    mend: str = ""
+
+
+@runtime_checkable
+class Diagnosable(Protocol):
+    """Look at the server behind the store, for `sessile doctor`."""
+
+    async def diagnose(self) -> tuple[Diagnosis, ...]:
+        """Return what was found: persistence, eviction, replication, transport, rights. Never a secret.
+
+        Raises:
+            StoreError: the server could not be reached.
+        """
         ...

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -33,6 +33,7 @@ class EndReason(StrEnum):
     LIMIT = "limit"  # the concurrent-session limit made room
     EVERYTHING = "everything"  # all sessions of the application were ended
     EVICTED = "evicted"  # a bounded store made room
+    MOVED = "moved"  # it lives on in another store; nobody was signed out
 
 
 class Superseded(msgspec.Struct, frozen=True, array_like=True):
@@ -202,6 +203,52 @@ def decode_tombstone(raw: bytes | memoryview) -> Tombstone:
         return _tombstone_decoder.decode(raw)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise Undecodable("tombstone") from error
+
+
+class Codec(Protocol):
+    """Turn the halves of a record into what a store keeps, and back: as they are, or sealed (R48).
+
+    Decoders raise `Undecodable` for everything that their encoder did not make for this very session.
+    """
+
+    def encode_control(self, session_id: str, control: Control) -> bytes:
+        """Encode Sessile's half."""
+        ...
+
+    def decode_control(self, session_id: str, raw: bytes | memoryview) -> Control:
+        """Decode Sessile's half."""
+        ...
+
+    def encode_data(self, session_id: str, data: Mapping[str, msgspec.Raw | bytes]) -> bytes:
+        """Encode the application's half."""
+        ...
+
+    def decode_data(self, session_id: str, raw: bytes | memoryview) -> dict[str, msgspec.Raw]:
+        """Decode the application's half; its values stay encoded."""
+        ...
+
+
+class Plain:
+    """Be the codec that seals nothing; the session's id plays no part."""
+
+    def encode_control(self, session_id: str, control: Control) -> bytes:
+        """Encode Sessile's half."""
+        return _encoder.encode(control)
+
+    def decode_control(self, session_id: str, raw: bytes | memoryview) -> Control:
+        """Decode Sessile's half."""
+        return decode_control(raw)
+
+    def encode_data(self, session_id: str, data: Mapping[str, msgspec.Raw | bytes]) -> bytes:
+        """Encode the application's half."""
+        return encode_data(data)
+
+    def decode_data(self, session_id: str, raw: bytes | memoryview) -> dict[str, msgspec.Raw]:
+        """Decode the application's half."""
+        return decode_data(raw)
+
+
+PLAIN: Final = Plain()
 
 
 def same_value(left: msgspec.Raw | bytes | None, right: msgspec.Raw | bytes | None) -> bool:

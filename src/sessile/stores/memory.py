@@ -24,7 +24,7 @@ from itertools import islice
 from typing import Any, Final
 
 from ..core.ports import AtLimit, Clash, Created, Ending, Gone, Loaded, Page, Replaces, Stale, Stats, Taken
-from ..core.record import Change, EndReason, Record, Tombstone, apply, clashes
+from ..core.record import PLAIN, Change, Codec, EndReason, Record, Tombstone, apply, clashes
 from ..errors import ConfigurationError, StoreFull, StoreUnavailable
 from .url import StoreUrl, whole_number
 
@@ -33,8 +33,8 @@ _SPARE_DEADLINES: Final = 10_000
 _UNREPORTED: Final = 10_000  # how many early removals are remembered for the next sweep's report
 
 
-def open_url(url: StoreUrl, *, blocking: bool) -> MemoryStore:
-    """Open `memory://` or `memory://?capacity=100000`.
+def open_url(url: StoreUrl, *, blocking: bool, codec: Codec = PLAIN) -> MemoryStore:
+    """Open `memory://` or `memory://?capacity=100000`. There is nothing at rest, so the codec has nothing to do.
 
     Raises:
         ConfigurationError: the URL names a host, a path or an unknown option.

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from ...core.ports import AtLimit, Clash, Created, Ending, Gone, Loaded, Page, Replaces, Stale, Stats, Taken
-from ...core.record import Change, EndReason, Record, Tombstone
+from ...core.record import PLAIN, Change, Codec, EndReason, Record, Tombstone
 from ...errors import ConfigurationError
 from ..url import StoreUrl, seconds
 from . import rows
@@ -40,7 +40,7 @@ T = TypeVar("T")
 _FORK_PATIENCE: Final = 1.0  # seconds
 
 
-def open_url(url: StoreUrl, *, blocking: bool) -> SqliteStore:
+def open_url(url: StoreUrl, *, blocking: bool, codec: Codec = PLAIN) -> SqliteStore:
     """Open `sqlite:///relative.db` or `sqlite:////absolute.db`, with `?wait=seconds` if five do not suit.
 
     Raises:
