@@ -11,7 +11,12 @@ import pytest
 
 from sessile import AsyncSessions, ConfigurationError, EndReason, Sessions
 from sessile.core.answers import Answer
+from sessile.core.events import Event
+from sessile.core.ports import Ending
+from sessile.core.record import Tombstone
 from sessile.core.session import Session
+from sessile.errors import StoreUnavailable
+from sessile.stores.memory import MemoryStore
 from tests.core.rig import FIREFOX, facts, token_of
 from tests.support.requirements import requirement
 
@@ -73,10 +78,11 @@ def test_ending_is_bounded_by_the_user_it_is_done_for() -> None:
     adas, token = sign_in(door, "ada")
     sign_in(door, "bob")
     assert adas.id is not None
-    assert door.end(adas.id, user="bob") is False
+    assert not door.end(adas.id, user="bob")
     assert door.open(facts(token)).user_id == "ada"
-    assert door.end(adas.id, user="ada", reason=EndReason.USER) is True
-    assert door.end(adas.id, user="ada") is False
+    ended = door.end(adas.id, user="ada", reason=EndReason.USER)
+    assert (ended, ended.outcome, str(ended)) == (1, "confirmed", "1")
+    assert not door.end(adas.id, user="ada")
     assert door.open(facts(token)).user_id is None
 
 
@@ -92,6 +98,66 @@ def test_ending_all_keeps_the_one_that_asks() -> None:
     assert door.end_all("ada", keep=kept.id) == 0
     assert door.end_all("ada") == 1
     assert door.of_user("ada") == []
+
+
+class Lagging(MemoryStore):
+    """Be a store with a copy that has not answered yet."""
+
+    async def end(self, session_id: str, tombstone: Tombstone) -> Ending:
+        """End it here; nobody confirms."""
+        return (await super().end(session_id, tombstone))._replace(confirmed=False)
+
+    async def end_user(self, user: str, tombstone: Tombstone, keep: frozenset[str] = frozenset()) -> Ending:
+        """End them here; nobody confirms."""
+        return (await super().end_user(user, tombstone, keep))._replace(confirmed=False)
+
+    async def end_everything(self, at: float) -> Ending:
+        """End them here; nobody confirms."""
+        return (await super().end_everything(at))._replace(confirmed=False)
+
+
+@requirement("R51", "R61")
+def test_an_end_that_is_not_confirmed_says_so() -> None:
+    """To the caller, in the middle of the request too, and in the event."""
+    told: list[Event] = []
+    door = Sessions(Lagging(), sinks=(told.append,))
+    ids = [sign_in(door)[0].id for _ in range(2)]
+    assert ids[0] is not None
+    assert door.end(ids[0]).outcome == "unconfirmed"
+    assert door.end_all("ada").outcome == "unconfirmed"
+    assert door.end_everything().outcome == "unconfirmed"
+    assert [event.sentence().count("Not every copy") for event in told if "ended" in event.code] == [1, 1, 1]
+
+    _, token = sign_in(door)
+    session = door.open(facts(token))
+    assert door.sign_out(session).outcome == "unconfirmed"
+    assert session.user_id is None
+    assert door.open(facts(token)).user_id is None
+    answer = door.commit(session)
+    assert "Max-Age=0" in (answer.cookie or "")
+
+
+@requirement("R45", "R61")
+def test_a_sign_out_that_failed_is_tried_again_at_the_commit() -> None:
+    """The view may catch the error; the response is no success unless the commit ended the session."""
+
+    class Once(MemoryStore):
+        failures = 1
+
+        async def end(self, session_id: str, tombstone: Tombstone) -> Ending:
+            if self.failures:
+                self.failures -= 1
+                raise StoreUnavailable("down")
+            return await super().end(session_id, tombstone)
+
+    door = Sessions(Once(), sinks=())
+    _, token = sign_in(door)
+    session = door.open(facts(token))
+    with pytest.raises(StoreUnavailable):
+        door.sign_out(session)
+    assert door.open(facts(token)).user_id == "ada"
+    assert "Max-Age=0" in (door.commit(session).cookie or "")
+    assert door.open(facts(token)).user_id is None
 
 
 def test_the_rest_of_the_door_works() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sessile.core.answers import Answer
 from sessile.core.bridge import drive
 from sessile.core.events import (
     EndedTokenUsed,
@@ -41,7 +42,7 @@ class TestBudget:
     def test_a_visitor_who_stores_nothing_costs_nothing_and_gets_nothing(self, rig: Rig) -> None:
         """No cookie, no store call, no header."""
         session = rig.open()
-        assert rig.commit(session) == (None, False, False, None)
+        assert rig.commit(session) == Answer()
         assert session.id is None
         assert rig.calls == []
 
@@ -50,7 +51,7 @@ class TestBudget:
         """Reading without a session sets no cookie, and only says that the answer depends on one."""
         session = rig.open()
         assert session.get("cart") is None
-        assert rig.commit(session) == (None, True, False, None)
+        assert rig.commit(session) == Answer(vary=True)
         assert rig.calls == []
 
     @requirement("R6")

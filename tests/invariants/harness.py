@@ -205,8 +205,8 @@ class Switch:
     async def end_user(self, user: str, tombstone: Any, keep: frozenset[str] = frozenset()) -> Any:
         return await self._call("end_user", user, tombstone, keep)
 
-    async def end_everything(self, at: float) -> None:
-        await self._call("end_everything", at)
+    async def end_everything(self, at: float) -> Any:
+        return await self._call("end_everything", at)
 
     async def sweep(self, now: float, limit: int) -> Any:
         return await self._call("sweep", now, limit)

@@ -17,7 +17,7 @@ import typer
 
 from ..core.bridge import drive
 from ..core.ids import is_session_id
-from ..core.info import SessionInfo, describe
+from ..core.info import Ended, SessionInfo, describe
 from ..core.ports import Sweeping
 from ..core.record import EndReason, Record, Tombstone, Unreadable
 from ..core.sessions import Sessions
@@ -139,7 +139,7 @@ def end_user(user: UserArgument, store: StoreOption = "", as_json: JsonOption = 
     """
     with existing(store) as sessions:
         count = sessions.end_all(user, reason=EndReason.ADMIN)
-    _told("ended", count, as_json, f"Ended {_counted(count)}.")
+    _told("ended", count, as_json, f"Ended {_counted(count)}.{_surely(count)}")
     if not count:
         raise typer.Exit(1)
 
@@ -157,8 +157,9 @@ def end_all(
             if not sys.stdin.isatty():
                 raise ConfigurationError("this signs everybody out; say --yes")
             typer.confirm(f"End all {_counted(live)}?", abort=True, err=True)
-        sessions.end_everything()
-    _told("ended", live, as_json, f"Ended {_counted(live)}. `sessile sessions sweep` removes what is left of them.")
+        ended = sessions.end_everything()
+    swept = "`sessile sessions sweep` removes what is left of them."
+    _told("ended", live, as_json, f"Ended {_counted(live)}. {swept}{_surely(ended)}")
 
 
 @app.command()
@@ -248,11 +249,15 @@ def _unknown() -> ConfigurationError:
     return ConfigurationError("there is no session with this id, alive or ended lately")
 
 
+def _surely(ended: Ended) -> str:
+    return "" if ended.confirmed else " Not every copy of the store has confirmed it: run this again."
+
+
 def _end(sessions: Sessions, sid: str) -> str:
     before = drive(sessions.engine.store.load(sid))
     user = before.control.user if isinstance(before, Record) else None
-    if sessions.end(sid, user=user):
-        return "ended"
+    if ended := sessions.end(sid, user=user):
+        return "ended" if ended.confirmed else "ended, unconfirmed"
     return f"had ended ({before.reason})" if isinstance(before, Tombstone) else "unknown"
 
 

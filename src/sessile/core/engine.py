@@ -53,7 +53,10 @@ _OWN_ENDS: Final = frozenset({EndReason.LOGOUT, EndReason.RENEWED})
 
 
 class Opened(msgspec.Struct):
-    """Hold what load learned and commit needs. `storable`: an anonymous session may begin in this request."""
+    """Hold what load learned and commit needs.
+
+    `storable`: an anonymous session may begin in this request. `ending`: its session was ended before the commit.
+    """
 
     facts: Facts
     loaded_at: float
@@ -61,6 +64,7 @@ class Opened(msgspec.Struct):
     standing: Standing = Standing.LIVE
     storable: bool = True
     kind: type[Session] = Session
+    ending: Ending | None = None
 
 
 class Engine:
@@ -495,14 +499,8 @@ class Engine:
             if session.everywhere and user is not None:
                 await self.end_user(user, EndReason.LOGOUT)
             return await self._renew(session, opened, now)
-        was_live = False
-        if base is not None and sid is not None:
-            if session.everywhere and user is not None:
-                ending = await self.end_user(user, EndReason.LOGOUT)
-            else:
-                ending = await self.store.end(sid, self._tombstone(EndReason.LOGOUT, user))
-                self._told_ended(ending, EndReason.LOGOUT)
-            was_live = any(ended == sid for ended, _ in ending.ended)
+        ending = opened.ending or await self._end_own(session)
+        was_live = any(ended == sid for ended, _ in ending.ended)
         data = session.whole()
         if data and opened.storable and (was_live or base is None) and self._may_set_cookie(opened.facts):
             token, new, _ = await self._create(session, anonymous(now), data, opened, now)
@@ -513,6 +511,32 @@ class Engine:
         # that.
         clear = self._clearing(opened, base, cookies_too=was_live)
         return Answer(self.cookie.delete() if was_live else None, vary=True, carries=True, clear_site_data=clear), None
+
+    async def _end_own(self, session: Session) -> Ending:
+        """End the session that stands behind the request, or all of its user's."""
+        base, sid = session.base, session.id
+        if base is None or sid is None:
+            return Ending(())
+        user = base.control.user
+        if session.everywhere and user is not None:
+            return await self.end_user(user, EndReason.LOGOUT)
+        ending = await self.store.end(sid, self._tombstone(EndReason.LOGOUT, user))
+        self._told_ended(ending, EndReason.LOGOUT)
+        return ending
+
+    async def sign_out(self, session: Session, *, everywhere: bool = False) -> Ending:
+        """End a request's session now instead of at its commit, and say how surely, so that the page can tell (R51).
+
+        The commit then deletes the cookie.
+
+        Raises:
+            SessionClosed: the response has begun.
+            StoreError: the store failed; the session is marked as signed out, and the commit tries again.
+        """
+        session.logout(everywhere=everywhere)
+        opened = self._opened(session)
+        opened.ending = await self._end_own(session)
+        return opened.ending
 
     def _clearing(self, opened: Opened, base: Record | None, *, cookies_too: bool) -> str | None:
         if base is None or base.control.user is None or not self._is_secure(opened.facts):
@@ -549,15 +573,16 @@ class Engine:
         self._told_ended(ending, reason)
         return ending
 
-    async def end_everything(self) -> None:
+    async def end_everything(self) -> Ending:
         """End every session that exists now, in one step (R64)."""
         now = self.clock()
         if not isinstance(self.store, Epochs):
             raise Unsupported("this store cannot end every session at once")
-        await self.store.end_everything(now)
-        self._tell(events.SessionsEnded(at=now))
+        ending = await self.store.end_everything(now)
+        self._tell(events.SessionsEnded(at=now, confirmed=ending.confirmed))
         for watched in tuple(self._watchers):
             self._notify(watched)
+        return ending
 
     def is_ours(self, text: str) -> bool:
         """Tell whether a text is a token that this ring of keys has made; it says nothing of its session."""

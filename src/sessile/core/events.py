@@ -110,7 +110,7 @@ class SessionEnded(Event, frozen=True, kw_only=True):
 
     def sentence(self) -> str:
         """Say in plain words what happened."""
-        return _ENDED[self.reason]
+        return _ENDED[self.reason] + ("" if self.confirmed else _UNCONFIRMED)
 
 
 class SessionsEnded(Event, frozen=True, kw_only=True):
@@ -119,10 +119,11 @@ class SessionsEnded(Event, frozen=True, kw_only=True):
     code = "sessions-ended"
     severity = "warning"
     requirement = "R64"
+    confirmed: bool = True
 
     def sentence(self) -> str:
         """Say in plain words what happened."""
-        return "Every session of this application was ended, in one step."
+        return "Every session of this application was ended, in one step." + ("" if self.confirmed else _UNCONFIRMED)
 
 
 class EndedTokenUsed(Event, frozen=True, kw_only=True):
@@ -292,6 +293,7 @@ class LimitReached(Event, frozen=True, kw_only=True):
         return f"The user has as many sessions as allowed; the answer was: {self.action}."
 
 
+_UNCONFIRMED = " Not every copy of the store has confirmed it yet; it is repeated until they have."
 _ENDED = {
     EndReason.LOGOUT: "Signed out: the session ended, for every copy of its token.",
     EndReason.RENEWED: "The session was replaced by one with a new token; this one is dead.",
@@ -304,6 +306,7 @@ _ENDED = {
     EndReason.LIMIT: "The oldest session ended to make room for a new one.",
     EndReason.EVERYTHING: "The session ended with all others of the application.",
     EndReason.EVICTED: "An anonymous session was evicted, because the store is full.",
+    EndReason.MOVED: "The session moved to another store, and lives on there.",
 }
 
 

@@ -8,6 +8,33 @@ from .factors import Factor, aal
 from .record import Record
 
 
+class Ended(int):
+    """Be the number of sessions that were ended, and say how surely (R51).
+
+    `confirmed`: every copy of the store that could take over knows of it. Not confirmed: they are dead where they were
+    ended, the store goes on telling the others, and a failover before that could bring them back for a moment. An end
+    that failed is neither: it raises `StoreError`.
+    """
+
+    confirmed: bool
+
+    def __new__(cls, count: int, *, confirmed: bool = True) -> Ended:
+        """Count ended sessions."""
+        self = super().__new__(cls, count)
+        self.confirmed = confirmed
+        return self
+
+    @property
+    def outcome(self) -> str:
+        """Return "confirmed" or "unconfirmed"."""
+        return "confirmed" if self.confirmed else "unconfirmed"
+
+    __str__ = int.__repr__
+
+    def __repr__(self) -> str:
+        return f"<Ended {int(self)} {self.outcome}>"
+
+
 class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Describe one session. Times are seconds since 1970; `current` marks the one that asks."""
 

@@ -162,8 +162,8 @@ class UserIndex(Protocol):
 class Epochs(Protocol):
     """End everything at once."""
 
-    async def end_everything(self, at: float) -> None:
-        """End every session that exists now in O(1), by starting a new epoch (R64)."""
+    async def end_everything(self, at: float) -> Ending:
+        """End every session that exists now in O(1), by starting a new epoch (R64); the answer names no session."""
         ...
 
 

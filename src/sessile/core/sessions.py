@@ -16,12 +16,12 @@ from .cookies import CookieRules
 from .crosssite import CrossSiteGuard
 from .engine import Engine
 from .events import Sink
-from .info import SessionInfo, describe
+from .info import Ended, SessionInfo, describe
 from .keyfile import ring_for
 from .keys import KeyRing
 from .network import Proxies
 from .policy import Policy, PolicyReport
-from .ports import Census, Embedded, Page, Stats, Store
+from .ports import Census, Embedded, Ending, Page, Stats, Store
 from .record import EndReason
 from .requests import Facts
 from .session import Rules, Session
@@ -137,19 +137,25 @@ class AsyncSessions:
         """Tell whether a session lives now, without touching it."""
         return await self.engine.is_alive(session_id)
 
-    async def end(self, session_id: str, *, user: str | int | None = None, reason: EndReason = EndReason.ADMIN) -> bool:
-        """End one session; with `user`, only if it is theirs. Tell whether it was alive."""
-        return bool((await self.engine.end(session_id, reason, None if user is None else str(user))).ended)
+    async def sign_out(self, session: Session, *, everywhere: bool = False) -> Ended:
+        """End a request's session now instead of at its commit, so that the page can say how surely it ended (R51)."""
+        return _ended(await self.engine.sign_out(session, everywhere=everywhere))
+
+    async def end(
+        self, session_id: str, *, user: str | int | None = None, reason: EndReason = EndReason.ADMIN
+    ) -> Ended:
+        """End one session; with `user`, only if it is theirs. Return 1 if it was alive, and how surely it ended."""
+        return _ended(await self.engine.end(session_id, reason, None if user is None else str(user)))
 
     async def end_all(
         self, user: str | int, *, keep: Session | str | None = None, reason: EndReason = EndReason.USER
-    ) -> int:
-        """End all of a user's sessions but `keep`; return how many."""
-        return len((await self.engine.end_user(str(user), reason, _kept(keep))).ended)
+    ) -> Ended:
+        """End all of a user's sessions but `keep`; return how many, and how surely."""
+        return _ended(await self.engine.end_user(str(user), reason, _kept(keep)))
 
-    async def end_everything(self) -> None:
-        """End every session that exists now, in one step (R64)."""
-        await self.engine.end_everything()
+    async def end_everything(self) -> Ended:
+        """End every session that exists now, in one step (R64). They are not counted; the answer says how surely."""
+        return _ended(await self.engine.end_everything())
 
     async def sweep(self, limit: int = 1000) -> int:
         """Remove up to `limit` expired records; it also happens by itself. Return how many."""
@@ -204,17 +210,23 @@ class Sessions:
         """Tell whether a session lives now, without touching it."""
         return drive(self.engine.is_alive(session_id))
 
-    def end(self, session_id: str, *, user: str | int | None = None, reason: EndReason = EndReason.ADMIN) -> bool:
-        """End one session; with `user`, only if it is theirs. Tell whether it was alive."""
-        return bool(drive(self.engine.end(session_id, reason, None if user is None else str(user))).ended)
+    def sign_out(self, session: Session, *, everywhere: bool = False) -> Ended:
+        """End a request's session now instead of at its commit, so that the page can say how surely it ended (R51)."""
+        return _ended(drive(self.engine.sign_out(session, everywhere=everywhere)))
 
-    def end_all(self, user: str | int, *, keep: Session | str | None = None, reason: EndReason = EndReason.USER) -> int:
-        """End all of a user's sessions but `keep`; return how many."""
-        return len(drive(self.engine.end_user(str(user), reason, _kept(keep))).ended)
+    def end(self, session_id: str, *, user: str | int | None = None, reason: EndReason = EndReason.ADMIN) -> Ended:
+        """End one session; with `user`, only if it is theirs. Return 1 if it was alive, and how surely it ended."""
+        return _ended(drive(self.engine.end(session_id, reason, None if user is None else str(user))))
 
-    def end_everything(self) -> None:
-        """End every session that exists now, in one step (R64)."""
-        drive(self.engine.end_everything())
+    def end_all(
+        self, user: str | int, *, keep: Session | str | None = None, reason: EndReason = EndReason.USER
+    ) -> Ended:
+        """End all of a user's sessions but `keep`; return how many, and how surely."""
+        return _ended(drive(self.engine.end_user(str(user), reason, _kept(keep))))
+
+    def end_everything(self) -> Ended:
+        """End every session that exists now, in one step (R64). They are not counted; the answer says how surely."""
+        return _ended(drive(self.engine.end_everything()))
 
     def sweep(self, limit: int = 1000) -> int:
         """Remove up to `limit` expired records; it also happens by itself. Return how many."""
@@ -257,6 +269,10 @@ def _describe(engine: Engine, session: Session) -> SessionInfo | None:
         return None
     deadline = engine.policy.deadline(session.base.control, session.base.seen_at)
     return describe(session.id, session.base, deadline=deadline, current=True)
+
+
+def _ended(ending: Ending) -> Ended:
+    return Ended(len(ending.ended), confirmed=ending.confirmed)
 
 
 def _kept(keep: Session | str | None) -> frozenset[str]:

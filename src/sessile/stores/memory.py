@@ -164,7 +164,7 @@ class MemoryStore:
                 epoch.end(session_id, tombstone)
             return Ending(ended)
 
-    async def end_everything(self, at: float) -> None:
+    async def end_everything(self, at: float) -> Ending:
         """Begin a new epoch: what the old one holds is dead from here on."""
         with self._lock:
             epoch = self._opened()
@@ -173,6 +173,7 @@ class MemoryStore:
             self._ended = (*self._ended, epoch)
             self._epoch = _Epoch()
             self._held = self._epoch.held
+            return Ending(())
 
     async def sweep(self, now: float, limit: int) -> tuple[tuple[str, EndReason | None], ...]:
         """Remove up to `limit` of what has ended or expired, and report what made room earlier."""

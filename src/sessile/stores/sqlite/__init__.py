@@ -133,9 +133,10 @@ class SqliteStore:
         """End the user's sessions but those in `keep`, durably and in one transaction."""
         return await self._write(partial(rows.end_user, user=user, tombstone=tombstone, keep=keep), durable=True)
 
-    async def end_everything(self, at: float) -> None:
+    async def end_everything(self, at: float) -> Ending:
         """Begin a new epoch, durably: one row, whatever the number of sessions."""
         await self._write(partial(rows.end_everything, at=at), durable=True)
+        return Ending(())
 
     async def sweep(self, now: float, limit: int) -> tuple[tuple[str, EndReason | None], ...]:
         """Remove what has ended or expired; takes the write lock only if there is something to remove."""
