@@ -232,3 +232,30 @@ def test_nothing_to_examine_is_said(sessile: Call) -> None:
     """Without a target there is a hint, not a success."""
     assert sessile("doctor").code == 2
     assert sessile("doctor", "a:b", "--django", "settings").code == 2
+
+
+_ASKED = (
+    "import asyncio\n"
+    "from sessile import {door}\nfrom sessile.core.ports import Diagnosis\nfrom sessile.errors import StoreUnavailable\n"
+    "from sessile.stores.memory import MemoryStore\n"
+    "class Server(MemoryStore):\n"
+    "    async def diagnose(self):\n"
+    "        {body}\n"
+    "thing = {door}(Server(), sinks=[])\n"
+)
+
+
+@pytest.mark.parametrize("door", ["Sessions", "AsyncSessions"])
+def test_the_store_is_asked_about_its_server(tmp_path: Path, door: str) -> None:
+    """Behind either door; a server that does not answer is a finding."""
+    waits = "await asyncio.sleep(0.001); " if door == "AsyncSessions" else ""
+    said_by_store = (
+        "return (Diagnosis('warn', 'eviction', 'R45', 'it may evict', 'People are logged out.', 'Set it.'),)"
+    )
+    (tmp_path / "main.py").write_text(_ASKED.format(door=door, body=waits + said_by_store))
+    assert "eviction" in codes(doctor(tmp_path, "main:thing", "--json"))
+
+    (tmp_path / "down.py").write_text(_ASKED.format(door=door, body=waits + "raise StoreUnavailable('it is down')"))
+    said = doctor(tmp_path, "down:thing", "--json")
+    assert "store-unreachable" in codes(said)
+    assert said.code == 1

@@ -8,6 +8,7 @@ from ..core.cookies import CookieRules
 from ..core.crosssite import CrossSiteGuard
 from ..core.network import Proxies
 from ..core.policy import Policy
+from ..core.ports import Diagnosis
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +39,14 @@ class StoreFacts:
     """Hold what is known of the store.
 
     `lacks`: which powers it has not (`index`, `epochs`, `census`). `files`: the database and what SQLite keeps beside
-    it; `journal`: its mode.
+    it; `journal`: its mode. `diagnoses`: what the store found when it looked at its own server.
     """
 
     kind: str
     lacks: frozenset[str] = frozenset()
     files: tuple[FileFacts, ...] = ()
     journal: str = ""
+    diagnoses: tuple[Diagnosis, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

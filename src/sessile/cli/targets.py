@@ -5,6 +5,7 @@ Importing an application runs it: what its own start creates is created. From a 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import sqlite3
@@ -19,11 +20,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..adapters.discovery import Door, sessions_of
+from ..core.bridge import drive
 from ..core.keyfile import ENVIRONMENT
 from ..core.keys import KeyRing
-from ..core.ports import Census, Embedded, Epochs, Store, UserIndex
+from ..core.ports import Census, Diagnosable, Diagnosis, Embedded, Epochs, Store, UserIndex
 from ..core.sessions import AsyncSessions, Sessions, is_production
-from ..errors import ConfigurationError, SessileError
+from ..errors import ConfigurationError, SessileError, StoreError, WouldBlock
 from ..stores import open_store
 from ..stores.memory import MemoryStore
 from ..stores.sqlite import SqliteStore
@@ -187,7 +189,21 @@ def _store(store: Store) -> StoreFacts:
         beside = [store.path.with_name(store.path.name + suffix) for suffix in ("-wal", "-shm")]
         files = (_file(store.path), *(_file(path) for path in beside if path.exists()))
         return StoreFacts(kind="sqlite", lacks=lacks, files=files, journal=_journal(store.path))
-    return StoreFacts(kind=type(store).__name__, lacks=lacks)
+    return StoreFacts(kind=type(store).__name__, lacks=lacks, diagnoses=_diagnosed(store))
+
+
+def _diagnosed(store: Store) -> tuple[Diagnosis, ...]:
+    """Ask a store what it thinks of its server; it may have been opened for either door."""
+    if not isinstance(store, Diagnosable):
+        return ()
+    try:
+        try:
+            return drive(store.diagnose())
+        except (WouldBlock, RuntimeError):  # it waits for an event loop, or misses one
+            return asyncio.run(store.diagnose())
+    except StoreError as error:
+        means = "Every request that carries a session is answered with 503."
+        return (Diagnosis("fail", "store-unreachable", "R45", f"the store did not answer: {error}", means),)
 
 
 def _file(path: Path) -> FileFacts:

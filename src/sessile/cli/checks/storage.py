@@ -63,6 +63,7 @@ def store(deployment: Deployment) -> Iterator[Finding]:
         yield from _memory(deployment)
     elif store.kind == "sqlite":
         yield from _sqlite(store)
+    yield from (Finding(*one) for one in store.diagnoses)
     powers = (
         ("index", "user-index", "R62", "an index of users", "Nobody can be signed out everywhere."),
         ("epochs", "epochs", "R64", "a way to end everything", "After a break-in, nothing ends all sessions."),
@@ -108,7 +109,7 @@ def _memory(deployment: Deployment) -> Iterator[Finding]:
             "R61",
             found or "sessions are in the memory of one process",
             "A restart signs everybody out; another worker knows neither a sign-in nor an end.",
-            "Use sqlite:///sessions.db on one machine.",
+            "Use sqlite:///sessions.db on one machine, redis:// or postgresql:// on several.",
         )
     else:
         yield Finding("ok", "memory-store", "R61", "sessions are in the memory of one process, for development")
