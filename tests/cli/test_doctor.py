@@ -236,7 +236,8 @@ def test_nothing_to_examine_is_said(sessile: Call) -> None:
 
 _ASKED = (
     "import asyncio\n"
-    "from sessile import {door}\nfrom sessile.core.ports import Diagnosis\nfrom sessile.errors import StoreUnavailable\n"
+    "from sessile import {door}\nfrom sessile.core.ports import Diagnosis\n"
+    "from sessile.errors import StoreUnavailable\n"
     "from sessile.stores.memory import MemoryStore\n"
     "class Server(MemoryStore):\n"
     "    async def diagnose(self):\n"

@@ -183,13 +183,14 @@ def _workers() -> int | None:
 def _store(store: Store) -> StoreFacts:
     powers = {"index": UserIndex, "epochs": Epochs, "census": Census}
     lacks = frozenset(name for name, power in powers.items() if not isinstance(store, power))
+    diagnoses = _diagnosed(store)
     if isinstance(store, MemoryStore):
-        return StoreFacts(kind="memory", lacks=lacks)
+        return StoreFacts(kind="memory", lacks=lacks, diagnoses=diagnoses)
     if isinstance(store, SqliteStore):
         beside = [store.path.with_name(store.path.name + suffix) for suffix in ("-wal", "-shm")]
         files = (_file(store.path), *(_file(path) for path in beside if path.exists()))
         return StoreFacts(kind="sqlite", lacks=lacks, files=files, journal=_journal(store.path))
-    return StoreFacts(kind=type(store).__name__, lacks=lacks, diagnoses=_diagnosed(store))
+    return StoreFacts(kind=type(store).__name__, lacks=lacks, diagnoses=diagnoses)
 
 
 def _diagnosed(store: Store) -> tuple[Diagnosis, ...]:
