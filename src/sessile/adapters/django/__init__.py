@@ -20,6 +20,7 @@ sessions. What differs from Django's own engines, and why:
     two requests: the last one wins          by key: both win (R43)           concurrent requests lose nothing
     SessionInterrupted (400)                 the late write is dropped        the end stands (R42)
     a nested change needs `modified`         is noticed by itself             forgotten flags lose data
+    `modified = False` drops changes         does not                         what was done is stored
     what JSON knows                          dates, sets, decimals, …, too    they come back as what they were
     keys of any JSON kind                    text; whole numbers become text  JSON did the same, silently
     `set_expiry()` may lengthen              it may only shorten              the policy's limits are upper bounds

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar, cast
 from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest
 
-from .store import DjangoSession
+from .session import DjangoSession
 
 View = TypeVar("View", bound=Callable[..., Any])
 

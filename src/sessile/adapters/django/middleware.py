@@ -33,7 +33,9 @@ from .. import replies
 from ..asgi import by_name
 from ..environ import headers_of, is_refused, read_request
 from .doors import Doors, doors
-from .store import EXPIRY, DjangoSession, expired, joined, open_session
+from .expiry import EXPIRY
+from .session import DjangoSession, expired, open_session
+from .told import joined
 
 _SERVER_ERROR: Final = 500
 _SCHEME: Final = "wsgi.url_scheme"

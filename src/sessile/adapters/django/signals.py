@@ -14,7 +14,7 @@ from typing import Any
 from django.contrib.auth.signals import user_logged_in
 from django.utils.module_loading import import_string
 
-from .store import DjangoSession
+from .session import DjangoSession
 
 
 def _logged_in(request: Any = None, user: Any = None, **_: Any) -> None:
