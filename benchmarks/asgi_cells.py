@@ -160,7 +160,7 @@ def cells(directory: Path) -> list[Cell]:
         ("starsessions memory", InMemoryStore()),
         ("starsessions cookie", CookieStore(secret_key=SECRET)),
     ):
-        add(name, *_starsessions(store_object))
+        add(name, *starsessions_app(store_object))
 
     *small_store, tokens = floor.memory(data.SMALL, data.COUNT)
     *large_store, tokens_large = floor.memory(data.LARGE, data.COUNT)
@@ -191,16 +191,22 @@ def _starlette_cookie(values: dict[str, Any]) -> str:
     return "lang=en; session=" + signer.sign(base64.b64encode(json.dumps(values).encode())).decode()
 
 
-def _starsessions(store: Any) -> tuple[Any, list[str], list[str], list[str]]:
-    """Return the application, and cookies for the small and the large session, and a forged one."""
+def starsessions_app(
+    store: Any, write: Callable[[str, bytes], str] | None = None
+) -> tuple[Any, list[str], list[str], list[str]]:
+    """Return the application, and cookies for the small and the large session, and a forged one.
+
+    `write` fills a store that waits.
+    """
     inner = SessionAutoloadMiddleware(starlette())
     app = Starsessions(inner, store=store, lifetime=3600, rolling=False, cookie_https_only=True)
     cookies: dict[str, list[str]] = {}
     for name, values in (("small", data.SMALL), ("large", data.LARGE)):
         listed: list[str] = []
-        for number in range(data.COUNT if isinstance(store, InMemoryStore) else 10):
+        for number in range(10 if isinstance(store, CookieStore) else data.COUNT):
             raw = json.dumps(values).encode()
-            key = run(store.write(f"{name}{number:028}", raw, 3600, 3600))
+            key = f"{name}{number:028}"
+            key = run(store.write(key, raw, 3600, 3600)) if write is None else write(key, raw)
             listed.append(f"lang=en; session={key}")
         cookies[name] = listed
     return app, cookies["small"], cookies["large"], ["lang=en; session=" + "A" * 32]
