@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from sessile.core.bridge import drive
 from sessile.core.ports import Created, Gone, Store, Taken
 from sessile.core.record import (
+    PLAIN,
     EndReason,
     Record,
     Tombstone,
@@ -391,7 +392,7 @@ def test_writes_that_meet_share_a_transaction_and_not_their_failures(path: Path,
 
     def work(session_id: str) -> Callable[[sqlite3.Connection], object]:
         def insert(connection: sqlite3.Connection) -> object:
-            rows.create(connection, session_id, new_record(), None, None)
+            rows.create(connection, PLAIN, session_id, new_record(), None, None)
             if session_id == failed:
                 raise ZeroDivisionError
             return session_id

@@ -24,6 +24,7 @@ from .policy import Policy, PolicyReport
 from .ports import Census, Embedded, Ending, Page, Stats, Store
 from .record import EndReason
 from .requests import Facts
+from .sealing import SealedCodec
 from .session import Rules, Session
 
 USER_KEYS = frozenset({"user_id", "_user_id"})
@@ -32,8 +33,8 @@ USER_KEYS = frozenset({"user_id", "_user_id"})
 class Options(TypedDict, total=False):
     """List what both doors take beside the store.
 
-    `policy` limits and binding; `keys` a ring (or its text; default: SESSILE_KEYS); `production` refuses development
-    keys;
+    `policy` limits and binding; `keys` a ring (or its text; default: SESSILE_KEYS); `encrypt` seals what the store
+    keeps, with those keys or with a ring of its own; `production` refuses development keys;
     `cookie`, `proxies`, `guard` as in their classes; `sinks` take events (default: the log); `user_keys` the data
     keys by which the application itself signs in; `places` names a place for an address; `clear_site_data` what a
     sign-out clears;
@@ -42,6 +43,7 @@ class Options(TypedDict, total=False):
 
     policy: Policy
     keys: KeyRing | str
+    encrypt: bool | KeyRing
     production: bool
     cookie: CookieRules
     proxies: Proxies
@@ -82,6 +84,9 @@ def _assemble(store: str | Store, options: Options, *, blocking: bool) -> tuple[
     embedded = isinstance(opened, Embedded)
     key_file = opened.key_file if isinstance(opened, Embedded) else None
     ring = ring_for(options.get("keys"), production=production, key_file=key_file, embedded=embedded)
+    if options.get("encrypt", False) is not False:
+        # Opened anew: where the keys live, the store had to say first. Nothing is open before the first verb.
+        opened = open_store(_url(store), blocking=blocking, codec=_codec(options, ring))
     settings = Settings(
         production=production,
         ring=ring,
@@ -103,6 +108,21 @@ def _assemble(store: str | Store, options: Options, *, blocking: bool) -> tuple[
         entropy=options.get("entropy", os.urandom),
     )
     return engine, options.get("guard") or CrossSiteGuard(), settings
+
+
+def _url(store: str | Store) -> str:
+    if not isinstance(store, str):
+        raise ConfigurationError(
+            "encrypt=… is for stores that are opened by URL; give a store object its codec instead"
+        )
+    return store
+
+
+def _codec(options: Options, ring: KeyRing) -> SealedCodec:
+    encrypt = options.get("encrypt", False)
+    if encrypt is not True and not isinstance(encrypt, KeyRing):
+        raise ConfigurationError("encrypt is True, for the token keys, or a KeyRing of its own")
+    return SealedCodec(ring if encrypt is True else encrypt)
 
 
 class AsyncSessions:

@@ -50,23 +50,26 @@ def open_url(url: StoreUrl, *, blocking: bool, codec: Codec = PLAIN) -> SqliteSt
         raise ConfigurationError("sqlite:// needs a file: sqlite:///sessions.db; for sessions in memory, use memory://")
     if url.authority:
         raise ConfigurationError("sqlite:// takes three slashes before a relative path and four before an absolute one")
-    return SqliteStore(url.path[1:], blocking=blocking, **url.options({"wait": seconds}))
+    return SqliteStore(url.path[1:], blocking=blocking, codec=codec, **url.options({"wait": seconds}))
 
 
 class SqliteStore:
     """Keep sessions in the file `path`, for the blocking door or for the asynchronous one.
 
-    `wait` is how many seconds a verb may wait for other processes.
+    `wait` is how many seconds a verb may wait for other processes; `codec` encodes what the rows hold.
 
     Raises:
         ConfigurationError: the path names no file, or a folder that does not exist.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, blocking: bool, wait: float = 5.0) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, blocking: bool, wait: float = 5.0, codec: Codec = PLAIN
+    ) -> None:
         if not wait > 0:
             raise ConfigurationError("wait must be a number of seconds above zero")
         self._blocking = blocking
         self._wait = wait
+        self._codec = codec
         self._file = File(path)
         self._readers = Readers(self._file)
         self._writer = Writer(self._file, wait=wait)
@@ -89,26 +92,28 @@ class SqliteStore:
         try:
             connection = readers.idle.pop()
         except IndexError:
-            return await self._read(partial(rows.load, session_id=session_id))
+            return await self._read(partial(rows.load, codec=self._codec, session_id=session_id))
         try:
             row = connection.execute(rows.LOAD, (rows.key_of(session_id), session_id)).fetchone()
-            return rows.decode(connection, row)
+            return rows.decode(connection, self._codec, session_id, row)
         except sqlite3.Error:
             pass
         finally:
             readers.returned.append(connection)
-        return await self._read(partial(rows.load, session_id=session_id))
+        return await self._read(partial(rows.load, codec=self._codec, session_id=session_id))
 
     async def create(
         self, session_id: str, record: Record, *, replaces: Replaces | None = None, limit: int | None = None
     ) -> Created | Taken | AtLimit | Stale | Gone:
         """Insert a session in one transaction with the end of the one it replaces."""
-        work = partial(rows.create, session_id=session_id, record=record, replaces=replaces, limit=limit)
+        work = partial(
+            rows.create, codec=self._codec, session_id=session_id, record=record, replaces=replaces, limit=limit
+        )
         return await self._write(work, durable=replaces is not None and replaces.tombstone.user is not None)
 
     async def save(self, session_id: str, change: Change, base: Record) -> Record | Stale | Clash | Gone:
         """Merge the change into the row as it is now; `base` is not needed."""
-        return await self._write(partial(rows.save, session_id=session_id, change=change))
+        return await self._write(partial(rows.save, codec=self._codec, session_id=session_id, change=change))
 
     async def touch(self, session_id: str, seen_at: float, expires_at: float) -> None:
         """Move the times forward."""
@@ -127,7 +132,7 @@ class SqliteStore:
 
     async def of_user(self, user: str) -> tuple[tuple[str, Record], ...]:
         """Return the user's sessions, oldest first."""
-        return await self._read(partial(rows.of_user, user=user))
+        return await self._read(partial(rows.of_user, codec=self._codec, user=user))
 
     async def end_user(self, user: str, tombstone: Tombstone, keep: frozenset[str] = frozenset()) -> Ending:
         """End the user's sessions but those in `keep`, durably and in one transaction."""
@@ -150,7 +155,7 @@ class SqliteStore:
 
     async def scan(self, cursor: str | None, limit: int) -> Page:
         """Return live sessions in the order of their ids, away from the event loop."""
-        return await self._read(partial(rows.scan, cursor=cursor, limit=limit), inline=False)
+        return await self._read(partial(rows.scan, codec=self._codec, cursor=cursor, limit=limit), inline=False)
 
     async def _read(self, work: Callable[[sqlite3.Connection], T], *, inline: bool = True) -> T:
         if not self._blocking:

@@ -19,6 +19,7 @@ from typing import Any, Final
 from ...core.ports import AtLimit, Clash, Created, Ending, Gone, Loaded, Page, Replaces, Stale, Stats, Taken
 from ...core.record import (
     Change,
+    Codec,
     EndReason,
     Record,
     Tombstone,
@@ -26,11 +27,7 @@ from ...core.record import (
     Unreadable,
     apply,
     clashes,
-    decode_control,
-    decode_data,
     decode_tombstone,
-    encode_control,
-    encode_data,
     encode_tombstone,
 )
 
@@ -82,7 +79,7 @@ def key_of(session_id: str) -> int:
         return int.from_bytes(hashlib.sha256(session_id.encode("utf-8", "replace")).digest()[:8], "big") & _KEY_BITS
 
 
-def decode(connection: sqlite3.Connection, row: tuple[Any, ...] | None) -> Loaded:
+def decode(connection: sqlite3.Connection, codec: Codec, session_id: str, row: tuple[Any, ...] | None) -> Loaded:
     """Turn a row of `LOAD` into a record, or into what stands for none. Nothing in a row makes this fail (R46)."""
     if row is None:
         return None
@@ -98,7 +95,8 @@ def decode(connection: sqlite3.Connection, row: tuple[Any, ...] | None) -> Loade
     try:
         if tombstone is not None:
             return decode_tombstone(tombstone)
-        record = Record(decode_control(control), decode_data(data), seen_at, expires_at, revision, version)
+        halves = codec.decode_control(session_id, control), codec.decode_data(session_id, data)
+        record = Record(*halves, seen_at, expires_at, revision, version)
     except Undecodable as error:
         return Unreadable(str(error))
     except TypeError:
@@ -109,13 +107,18 @@ def decode(connection: sqlite3.Connection, row: tuple[Any, ...] | None) -> Loade
     return record
 
 
-def load(connection: sqlite3.Connection, session_id: str) -> Loaded:
+def load(connection: sqlite3.Connection, codec: Codec, session_id: str) -> Loaded:
     """Read one session."""
-    return decode(connection, connection.execute(LOAD, (key_of(session_id), session_id)).fetchone())
+    return decode(connection, codec, session_id, connection.execute(LOAD, (key_of(session_id), session_id)).fetchone())
 
 
 def create(
-    connection: sqlite3.Connection, session_id: str, record: Record, replaces: Replaces | None, limit: int | None
+    connection: sqlite3.Connection,
+    codec: Codec,
+    session_id: str,
+    record: Record,
+    replaces: Replaces | None,
+    limit: int | None,
 ) -> Created | Taken | AtLimit | Stale | Gone:
     """Insert a session and end the one it replaces, or say why not."""
     key = key_of(session_id)
@@ -123,7 +126,7 @@ def create(
         return Taken()
     old = None
     if replaces is not None:
-        old = load(connection, replaces.session_id)
+        old = load(connection, codec, replaces.session_id)
         if type(old) is Record:
             if (old.revision, old.version) != (replaces.revision, replaces.version):
                 return Stale(old)
@@ -134,7 +137,7 @@ def create(
         replaced = None if replaces is None else replaces.session_id
         others = tuple(
             (other_id, other.control.created_at)
-            for other_id, other in of_user(connection, user)
+            for other_id, other in of_user(connection, codec, user)
             if other.expires_at > record.seen_at and other_id != replaced
         )
         if len(others) >= limit:
@@ -142,14 +145,16 @@ def create(
     if replaces is not None and type(old) is Record:
         _entomb(connection, key_of(replaces.session_id), replaces.tombstone)
     times = (record.seen_at, record.expires_at, record.expires_at)
-    halves = (encode_control(record.control), encode_data(record.data))
+    halves = (codec.encode_control(session_id, record.control), codec.encode_data(session_id, record.data))
     connection.execute(_INSERT, (key, session_id, *times, record.revision, record.version, user, *halves))
     return Created()
 
 
-def save(connection: sqlite3.Connection, session_id: str, change: Change) -> Record | Stale | Clash | Gone:
+def save(
+    connection: sqlite3.Connection, codec: Codec, session_id: str, change: Change
+) -> Record | Stale | Clash | Gone:
     """Merge a change into a session that is alive."""
-    stored = load(connection, session_id)
+    stored = load(connection, codec, session_id)
     if type(stored) is not Record:
         return Gone(stored if type(stored) is Tombstone else None)
     if change.control is not None and change.revision != stored.revision:
@@ -158,9 +163,10 @@ def save(connection: sqlite3.Connection, session_id: str, change: Change) -> Rec
         return Clash(clashing, stored)
     saved = apply(stored, change)
     key = key_of(session_id)
-    connection.execute(_SAVE, (saved.seen_at, saved.expires_at, saved.version, encode_data(saved.data), key))
+    data = codec.encode_data(session_id, saved.data)
+    connection.execute(_SAVE, (saved.seen_at, saved.expires_at, saved.version, data, key))
     if change.control is not None:
-        connection.execute(_SAVE_CONTROL, (saved.revision, encode_control(saved.control), key))
+        connection.execute(_SAVE_CONTROL, (saved.revision, codec.encode_control(session_id, saved.control), key))
         if saved.control.user != stored.control.user:
             connection.execute(_SAVE_USER, (saved.control.user, key))
     return saved
@@ -181,9 +187,9 @@ def end(connection: sqlite3.Connection, session_id: str, tombstone: Tombstone) -
     return Ending(((session_id, row[0]),))
 
 
-def of_user(connection: sqlite3.Connection, user: str) -> tuple[tuple[str, Record], ...]:
+def of_user(connection: sqlite3.Connection, codec: Codec, user: str) -> tuple[tuple[str, Record], ...]:
     """Read a user's sessions that are alive, oldest first."""
-    rows = ((row[0], decode(connection, row[1:])) for row in _fetch(connection, _OF_USER, user))
+    rows = ((row[0], decode(connection, codec, row[0], row[1:])) for row in _fetch(connection, _OF_USER, user))
     return tuple(sorted(_records(rows), key=lambda entry: entry[1].control.created_at))
 
 
@@ -230,10 +236,10 @@ def stats(connection: sqlite3.Connection, now: float) -> Stats:
     return Stats(*connection.execute(_STATS, (now,)).fetchone())
 
 
-def scan(connection: sqlite3.Connection, cursor: str | None, limit: int) -> Page:
+def scan(connection: sqlite3.Connection, codec: Codec, cursor: str | None, limit: int) -> Page:
     """Read a page of sessions that are alive, in the order of their keys."""
     rows = _fetch(connection, _SCAN, -1 if cursor is None else key_of(cursor), limit)
-    records = _records((row[0], decode(connection, row[1:])) for row in rows)
+    records = _records((row[0], decode(connection, codec, row[0], row[1:])) for row in rows)
     return Page(tuple(records), rows[-1][0] if len(rows) == limit else None)
 
 
