@@ -343,9 +343,9 @@ class Engine:
         if not opened.storable:
             self._tell(events.WriteDiscarded(at=now, session=None, reason=str(session.ended)))
             return nothing, None
-        token, sid, _ = await self._create(session, anonymous(now), data, opened, now)
+        lines, sid, _ = await self._create(session, anonymous(now), data, opened, now)
         self._tell(events.SessionCreated(at=now, session=sid, source=self._source(opened.facts)))
-        return Answer(self.cookie.set(token), vary=True, carries=True), sid
+        return _setting(lines), sid
 
     async def _save(self, session: Session, opened: Opened, now: float) -> tuple[Answer, str | None]:
         """Store the delta, rotate when due, move the times when due; hand out a sibling where one is owed."""
@@ -418,7 +418,7 @@ class Engine:
         old, intent, control = session.id, session.intent, session.control
         assert control is not None
         try:
-            token, sid, ended = await self._create(session, control, None, opened, now)
+            lines, sid, ended = await self._create(session, control, None, opened, now)
         except SessionGone:
             session.close(None)
             raise
@@ -435,12 +435,15 @@ class Engine:
         elif factor is not None:
             level = 0 if control.pending else aal(one.name for one in control.factors)
             self._tell(events.FactorAdded(at=now, session=sid, user=control.user, factor=factor.name, aal=level))
-        return Answer(self.cookie.set(token), vary=True, carries=True), sid
+        return _setting(lines), sid
 
     async def _create(
         self, session: Session, control: Control, data: dict[str, Any] | None, opened: Opened, now: float
-    ) -> tuple[str, str, bool]:
-        """Insert a session, with `data` None in place of the present one; return token, id, and if one was replaced."""
+    ) -> tuple[tuple[str, ...], str, bool]:
+        """Insert a session, with `data` None in place of the present one.
+
+        Return the Set-Cookie values that hand it out, its id, and whether it replaced one.
+        """
         limit = self.policy.max_sessions if control.user is not None else None
         context = self._context(opened.facts)
         place = control.place or self._place(opened.facts)
@@ -466,7 +469,7 @@ class Engine:
                 case Created(evicted):
                     for one in evicted:
                         self._ended(one, None, EndReason.EVICTED)
-                    return self._mint.mint(seed, 0, branch), sid, replaces is not None
+                    return (self.cookie.set(self._mint.mint(seed, 0, branch)),), sid, replaces is not None
                 case Taken():
                     continue
                 case Stale(present):
@@ -503,14 +506,18 @@ class Engine:
         was_live = any(ended == sid for ended, _ in ending.ended)
         data = session.whole()
         if data and opened.storable and (was_live or base is None) and self._may_set_cookie(opened.facts):
-            token, new, _ = await self._create(session, anonymous(now), data, opened, now)
+            lines, new, _ = await self._create(session, anonymous(now), data, opened, now)
             self._tell(events.SessionCreated(at=now, session=new, source=self._source(opened.facts)))
             clear = self._clearing(opened, base, cookies_too=False)
-            return Answer(self.cookie.set(token), vary=True, carries=True, clear_site_data=clear), new
+            return _setting(lines, clear), new
         # Was it ended by another request meanwhile, a sign-in may have set a newer cookie: this one must not delete
         # that.
         clear = self._clearing(opened, base, cookies_too=was_live)
-        return Answer(self.cookie.delete() if was_live else None, vary=True, carries=True, clear_site_data=clear), None
+        return _setting(self._deletion(opened) if was_live else (), clear), None
+
+    def _deletion(self, opened: Opened) -> tuple[str, ...]:
+        """Return the Set-Cookie values that delete what the request's browser holds of a session."""
+        return (self.cookie.delete(),)
 
     async def _end_own(self, session: Session) -> Ending:
         """End the session that stands behind the request, or all of its user's."""
@@ -537,6 +544,21 @@ class Engine:
         opened = self._opened(session)
         opened.ending = await self._end_own(session)
         return opened.ending
+
+    def after(self, facts: Facts, answer: Answer, *, renewed: bool) -> Facts:
+        """Return a request's facts as they would be after this answer, for a further look in the same request.
+
+        Only what is renewed counts at once. Otherwise what the browser has is what counts: a successor is not confirmed
+        until it comes back.
+        """
+        if not renewed or answer.cookie is None:
+            return facts
+        return replace(facts, cookie=answer.cookie.partition(";")[0])
+
+    async def expire(self, session: Session) -> None:
+        """End a session for good that the application's own limit has ended."""
+        if session.id is not None:
+            await self.end(session.id, EndReason.IDLE)
 
     def _clearing(self, opened: Opened, base: Record | None, *, cookies_too: bool) -> str | None:
         if base is None or base.control.user is None or not self._is_secure(opened.facts):
@@ -716,3 +738,8 @@ class Engine:
 
 def _bytes(raw: msgspec.Raw | bytes | None) -> bytes | None:
     return None if raw is None else bytes(raw)
+
+
+def _setting(lines: tuple[str, ...], clear: str | None = None) -> Answer:
+    """Answer with these Set-Cookie values, if any."""
+    return Answer(lines[0] if lines else None, vary=True, carries=True, clear_site_data=clear, more=lines[1:])

@@ -1,7 +1,8 @@
 """What happened, as typed values: every class is one kind of event, told to the sinks after it was stored (R95).
 
     SessionCreated SessionRenewed SignedIn FactorAdded TokenRotated           a session's life
-    SessionEnded SessionsEnded EndedTokenUsed WriteDiscarded                 its end, and what came late
+    SessionEnded UserSessionsEnded SessionsEnded                             its end
+    EndedTokenUsed WriteDiscarded                                            what came late
     TokenRefused UnknownSession ReplayDetected RecordRefused CrossSiteRefused  attacks, or what looks like one
     ContextChanged StoreRolledBack StoreFailed InsecureChannel LimitReached    worth an operator's look
 
@@ -126,6 +127,20 @@ class SessionsEnded(Event, frozen=True, kw_only=True):
         return "Every session of this application was ended, in one step." + ("" if self.confirmed else _UNCONFIRMED)
 
 
+class UserSessionsEnded(Event, frozen=True, kw_only=True):
+    """Say that all sessions of a user that live in cookies were ended together: which ones, only their browsers know."""
+
+    code = "user-sessions-ended"
+    severity = "notice"
+    requirement = "R64"
+    reason: EndReason
+    confirmed: bool = True
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return "Every session of this user was ended, in one step." + ("" if self.confirmed else _UNCONFIRMED)
+
+
 class EndedTokenUsed(Event, frozen=True, kw_only=True):
     """Say that the token of an ended session came again, and whether it can still have been in flight."""
 
@@ -156,17 +171,22 @@ class WriteDiscarded(Event, frozen=True, kw_only=True):
 
 
 class TokenRefused(Event, frozen=True, kw_only=True):
-    """Say that what came as a token is none of ours: `forged` (or malformed), or `duplicate` cookies."""
+    """Say that what came as a token is none of ours: `forged` (or malformed), or `duplicate` cookies.
+
+    `incomplete`: parts of a session that lives in several cookies are missing, or of another one.
+    """
 
     code = "token-refused"
     severity = "notice"
     requirement = "R6"
-    why: Literal["forged", "duplicate"]
+    why: Literal["forged", "duplicate", "incomplete"]
 
     def sentence(self) -> str:
         """Say in plain words what happened."""
         if self.why == "duplicate":
             return "Two session cookies came at once, so one of them was planted; both were refused."
+        if self.why == "incomplete":
+            return "Of a session that lives in several cookies, parts were missing or did not belong together."
         return "A token that we never issued was refused by its tag; the store was not even asked."
 
 
