@@ -1,0 +1,223 @@
+"""The statements: built with SQLAlchemy Core, compiled once a store into what the driver takes.
+
+A session is alive if it has no tombstone and its epoch is the current one. Every statement that asks this asks it in
+one round trip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import (
+    ClauseElement,
+    ColumnElement,
+    Delete,
+    Dialect,
+    Insert,
+    Integer,
+    ScalarSelect,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    literal_column,
+    null,
+    select,
+    update,
+)
+from sqlalchemy.dialects import mysql, postgresql
+from sqlalchemy.engine import Compiled
+
+from .schema import Tables
+
+POSTGRESQL: Final = "postgresql"
+
+
+class Sql(NamedTuple):
+    """Hold a compiled statement: its text, and in which order its places take the values (None: by name)."""
+
+    text: str
+    order: tuple[str, ...] | None
+
+
+class Queries:
+    """Hold the statements of one store for one kind of database."""
+
+    def __init__(self, dialect: Dialect, tables: Tables) -> None:
+        self._dialect = dialect
+        self.postgresql = dialect.name == POSTGRESQL
+        self.tables = tables
+        self._session, self._epoch = session, epoch = tables.session, tables.epoch
+        self._saves: dict[tuple[frozenset[str], bool], Sql] = {}
+
+        earlier = epoch.alias("later")
+        self._current: ScalarSelect[int] = select(
+            func.coalesce(func.max(epoch.c.number), literal_column("0"))
+        ).scalar_subquery()
+        ended_at = select(earlier.c.started_at).where(earlier.c.number == session.c.epoch + literal_column("1"))
+        self._columns = (
+            session.c.control,
+            session.c.data,
+            session.c.seen_at,
+            session.c.expires_at,
+            session.c.revision,
+            session.c.version,
+            session.c.tombstone,
+            session.c.epoch,
+            self._current.label("present"),
+            ended_at.scalar_subquery().label("ended_at"),
+        )
+        self.alive: ColumnElement[bool] = and_(session.c.tombstone.is_(None), session.c.epoch == self._current)
+        by_id = session.c.id == bindparam("id")
+        load = select(*self._columns).where(by_id)
+        self.load = self.compiled(load)
+        self.lock = self.compiled(load.with_for_update())
+        self.taken = self.compiled(select(literal_column("1")).select_from(session).where(by_id))
+        self.insert = self.compiled(self._insert())
+        self.touch = self.compiled(self._touch())
+        dying = self._entomb(tombstone=bindparam("new_tombstone"), expires_at=bindparam("new_expires_at"))
+        self.entomb = self.compiled(dying.where(by_id))
+        self.lock_alive = self.compiled(select(session.c.control).where(by_id, self.alive).with_for_update())
+        self.new_epoch = self.compiled(self._new_epoch())
+        # One row lock or advisory lock a user, held until the transaction ends.
+        self.lock_user = self._text_of_lock()
+
+        of_user = select(session.c.id, *self._columns).where(session.c.owner == bindparam("owner"), self.alive)
+        self.of_user = self.compiled(of_user)
+        self.of_user_now = self.compiled(of_user.order_by(session.c.id).with_for_update(read=True))
+        self.lock_of_user = self.compiled(
+            select(session.c.id)
+            .where(session.c.owner == bindparam("owner"), self.alive)
+            .order_by(session.c.id)
+            .with_for_update()
+        )
+        meta = tables.meta
+        self.schema = self.compiled(select(meta.c.value).where(meta.c.name == literal_column("'schema'")))
+        self.set_schema = self.compiled(
+            update(meta).values(value=bindparam("new_value")).where(meta.c.name == literal_column("'schema'"))
+        )
+        self.add_schema = self.compiled(insert(meta).values(name=literal_column("'schema'"), value=bindparam("value")))
+        ended, due = self.ended_epochs(), self.due()
+        self.anything_ended = self.compiled(ended)
+        self.anything_due = self.compiled(due)
+        self.lock_ended = self.compiled(ended.with_for_update(skip_locked=True))
+        self.lock_due = self.compiled(due.with_for_update(skip_locked=True))
+        self.stats = self.compiled(self._stats())
+        self.scan = self.compiled(
+            select(session.c.id, *self._columns)
+            .where(session.c.id > bindparam("after"), self.alive)
+            .order_by(session.c.id)
+            .limit(bindparam("limit"))
+        )
+
+    def compiled(self, statement: ClauseElement) -> Sql:
+        """Compile a statement whose values are given later."""
+        return _sql(statement.compile(dialect=self._dialect))
+
+    def built(self, statement: ClauseElement) -> tuple[Sql, Mapping[str, Any]]:
+        """Compile a statement that holds its values, lists of any length among them."""
+        compiled: Compiled = statement.compile(dialect=self._dialect, compile_kwargs={"render_postcompile": True})
+        return _sql(compiled), compiled.params
+
+    def save(self, columns: frozenset[str], *, over: bool) -> Sql:
+        """Return the UPDATE of these columns; `over`: only if nobody wrote to the row since it was read."""
+        found = self._saves.get((columns, over))
+        if found is None:
+            session = self._session
+            statement = update(session).values({name: bindparam(name) for name in sorted(columns)})
+            statement = statement.where(session.c.id == bindparam("key"))
+            if over:
+                read = ("revision", "version", "seen_at", "expires_at")
+                statement = statement.where(*(session.c[name] == bindparam(f"read_{name}") for name in read))
+                statement = statement.where(self.alive)
+            found = self._saves[columns, over] = self.compiled(statement)
+        return found
+
+    def entomb_all(self, keys: list[bytes], *, tombstone: bytes, expires_at: float) -> Update:
+        """Return the UPDATE that puts one tombstone in the place of many sessions."""
+        return self._entomb(tombstone=tombstone, expires_at=expires_at).where(self._session.c.id.in_(keys))
+
+    def delete_all(self, keys: list[bytes]) -> Delete:
+        """Return the DELETE of rows."""
+        return delete(self._session).where(self._session.c.id.in_(keys))
+
+    def postpone_all(self, keys: list[bytes]) -> Update:
+        """Return the UPDATE that brings `due` up to date."""
+        return update(self._session).values(due=self._session.c.expires_at).where(self._session.c.id.in_(keys))
+
+    def ended_epochs(self) -> Select[Any]:
+        """Return what finds rows of ended epochs, through the index of deadlines."""
+        session = self._session
+        return (
+            select(session.c.id, session.c.expires_at, session.c.tombstone.is_(None))
+            .where(session.c.epoch < self._current)
+            .limit(bindparam("limit"))
+        )
+
+    def due(self) -> Select[Any]:
+        """Return what finds rows that may be past their deadline, through the index of deadlines."""
+        session = self._session
+        return (
+            select(session.c.id, session.c.expires_at, session.c.tombstone.is_(None))
+            .where(session.c.epoch == self._current, session.c.due <= bindparam("now"))
+            .order_by(session.c.due)
+            .limit(bindparam("limit"))
+        )
+
+    def _insert(self) -> Insert:
+        names = ("id", "seen_at", "expires_at", "due", "revision", "version", "owner", "control", "data")
+        values = {name: bindparam(name) for name in names}
+        statement: Insert = insert(self._session).values(epoch=self._current, **values)
+        if self.postgresql:
+            statement = postgresql.insert(self._session).values(epoch=self._current, **values).on_conflict_do_nothing()
+        return statement
+
+    def _touch(self) -> Update:
+        session = self._session
+        later = {name: func.greatest(session.c[name], bindparam(f"new_{name}")) for name in ("seen_at", "expires_at")}
+        return update(session).values(later).where(session.c.id == bindparam("key"), self.alive)
+
+    def _entomb(self, *, tombstone: Any, expires_at: Any) -> Update:
+        return update(self._session).values(
+            tombstone=tombstone,
+            expires_at=expires_at,
+            due=expires_at,
+            epoch=self._current,
+            owner=null(),
+            control=null(),
+            data=null(),
+        )
+
+    def _new_epoch(self) -> Insert:
+        number = func.coalesce(func.max(self._epoch.c.number), literal_column("0")) + literal_column("1")
+        at = bindparam("started_at", type_=self._epoch.c.started_at.type)
+        return insert(self._epoch).from_select(["number", "started_at"], select(number, at))
+
+    def _text_of_lock(self) -> Sql:
+        if self.postgresql:
+            high, low = (bindparam(name, type_=Integer()) for name in ("high", "low"))
+            return self.compiled(select(func.pg_advisory_xact_lock(high, low)))
+        meta = self.tables.meta
+        statement = mysql.insert(meta).values(name=bindparam("name"), value=literal_column("0"))
+        return self.compiled(statement.on_duplicate_key_update(value=literal_column("0")))
+
+    def _stats(self) -> Select[Any]:
+        session = self._session
+        live = and_(self.alive, session.c.expires_at > bindparam("now"))
+        owner = case((live, session.c.owner))
+        return select(
+            func.count(case((live, literal_column("1")))),
+            func.count(owner),
+            func.count(owner.distinct()),
+            func.count(session.c.tombstone),
+        )
+
+
+def _sql(compiled: Compiled) -> Sql:
+    order: list[str] | None = getattr(compiled, "positiontup", None)
+    return Sql(str(compiled), None if order is None else tuple(order))
