@@ -19,6 +19,7 @@ SessileError                       code
 │   ├── SessionGone                session-gone           ended by someone else while this request ran
 │   ├── ConflictError              conflict               another request changed the same keys
 │   └── TooManySessions            too-many-sessions      the concurrent-session limit refused a sign-in
+├── UserInvalid                    user-invalid           what was given names no user: text, a whole number, a UUID
 ├── StepUpRequired                 step-up-required       the session does not prove enough for this route
 ├── CookieTooLarge                 cookie-too-large       a cookie that no browser would keep
 └── WouldBlock                     would-block            asynchronous work was given to the blocking door
@@ -174,6 +175,12 @@ class TooManySessions(SessionError):
     def __init__(self, limit: int) -> None:
         super().__init__(f"this user already has {limit} sessions; end one of them first")
         self.limit = limit
+
+
+class UserInvalid(SessileError, ValueError):
+    """Say that what was given as a user id names no user for certain."""
+
+    code = "user-invalid"
 
 
 class StepUpRequired(SessileError):

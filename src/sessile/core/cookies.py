@@ -162,5 +162,6 @@ def uncacheable(present: str | None, *, sets_cookie: bool) -> str:
     """
     if sets_cookie or not present:
         return NO_STORE
-    directives = {part.strip().lower().partition("=")[0] for part in present.split(",")}
+    # With an argument, as in private="Set-Cookie", they speak of single headers, not of the response.
+    directives = {part.strip().lower() for part in present.split(",")}
     return present if directives & {"no-store", "private"} and "public" not in directives else NO_STORE

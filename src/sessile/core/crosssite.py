@@ -30,15 +30,17 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 class CrossSiteGuard:
     """Decide which unsafe requests are refused.
 
-    `trusted_origins` lists whole origins (`https://admin.example.org`). `exempt_paths` lists path prefixes that take
-    posts from elsewhere by design (a provider's form_post answer); they must authenticate their messages themselves.
+    `trusted_origins` lists whole origins (`https://admin.example.org`). `exempt_paths` lists paths that take posts from
+    elsewhere by design (a provider's form_post answer), each with what lies below it: `/saml` is `/saml/acs`, too, and
+    not `/samlogout`. They must authenticate their messages themselves.
     """
 
-    __slots__ = ("_exempt", "_trusted")
+    __slots__ = ("_below", "_exempt", "_trusted")
 
     def __init__(self, *, trusted_origins: Iterable[str] = (), exempt_paths: Iterable[str] = ()) -> None:
         self._trusted = frozenset(map(_whole_origin, trusted_origins))
         self._exempt = tuple(exempt_paths)
+        self._below = tuple(path if path.endswith("/") else path + "/" for path in self._exempt)
         if any(not path.startswith("/") for path in self._exempt):
             raise ConfigurationError("exempt paths begin with /")
 
@@ -49,12 +51,14 @@ class CrossSiteGuard:
 
     @property
     def exempt_paths(self) -> tuple[str, ...]:
-        """Return the path prefixes that take posts from elsewhere."""
+        """Return the paths that take posts from elsewhere, each with what lies below it."""
         return self._exempt
 
     def refuses(self, facts: Facts, client: Client) -> bool:
         """Tell whether this request must be refused with 403."""
-        if facts.method in SAFE_METHODS or (self._exempt and facts.path.startswith(self._exempt)):
+        if facts.method in SAFE_METHODS:
+            return False
+        if self._exempt and (facts.path in self._exempt or facts.path.startswith(self._below)):
             return False
         return not self._is_ours(facts, client)
 

@@ -9,6 +9,7 @@ What was decided on a record that another request changed meanwhile is decided a
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from functools import lru_cache
@@ -17,12 +18,19 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec.structs import replace
 
-from ..errors import ConflictError, SessionGone, StoreError, StoreUnavailable, TooManySessions, Unsupported
+from ..errors import (
+    ConflictError,
+    SessionGone,
+    StoreError,
+    StoreUnavailable,
+    TooManySessions,
+    Unsupported,
+)
 from . import answers, binding, cookies, events, rotation
 from .answers import Answer
 from .cookies import CookieRules
 from .factors import aal
-from .ids import Token, TokenMint, new_branch, new_seed, session_id
+from .ids import Token, TokenMint, is_session_id, new_branch, new_seed, session_id
 from .keys import KeyRing
 from .network import Client, Proxies, is_loopback_host
 from .policy import Policy
@@ -40,7 +48,7 @@ from .ports import (
     Taken,
     UserIndex,
 )
-from .record import Change, Context, Control, EndReason, Record, Tombstone
+from .record import Change, Context, Control, EndReason, Record, Tombstone, Unreadable
 from .requests import Facts
 from .rotation import Standing
 from .session import Rules, Session, anonymous
@@ -49,6 +57,7 @@ from .session import Rules, Session, anonymous
 MAX_RETRIES: Final = 64
 SWEEP_EVERY: Final = 60.0
 SWEEP_STEP: Final = 100
+_log: Final = logging.getLogger("sessile")
 _OWN_ENDS: Final = frozenset({EndReason.LOGOUT, EndReason.RENEWED})
 
 
@@ -56,6 +65,7 @@ class Opened(msgspec.Struct):
     """Hold what load learned and commit needs.
 
     `storable`: an anonymous session may begin in this request. `ending`: its session was ended before the commit.
+    `unread`: the id of a record that could not be read, which a sign-out or sign-in ends.
     """
 
     facts: Facts
@@ -65,6 +75,7 @@ class Opened(msgspec.Struct):
     storable: bool = True
     kind: type[Session] = Session
     ending: Ending | None = None
+    unread: str | None = None
 
 
 class Engine:
@@ -141,8 +152,9 @@ class Engine:
         if isinstance(found, Tombstone):
             self._meet_tombstone(session, opened, sid, found)
         elif found is None:
-            self._tell(events.UnknownSession(at=now, session=sid, source=self._source(facts)))
-        elif not isinstance(found, Record):
+            self._tell(events.UnknownSession(at=now, session=sid, source=self._source(opened.facts)))
+        elif isinstance(found, Unreadable):
+            opened.unread = sid
             self._tell(events.RecordRefused(at=now, session=sid, why=found.why))
         return session
 
@@ -288,11 +300,11 @@ class Engine:
         now = self.clock()
         try:
             answer, sid = await self._commit(session, opened, now)
-            if now >= self._next_sweep and (sid != session.id or not session.is_untouched):
-                await self._sweep_step(now)
         except StoreError as error:
             self._tell(events.StoreFailed(at=now, error=error.code, session=session.id))
             raise
+        if now >= self._next_sweep and (sid != session.id or not session.is_untouched):
+            await self._sweep_step(now)
         if session.damaged:
             self._tell(events.RecordRefused(at=now, session=session.id, why="value"))
         session.close(sid)
@@ -324,6 +336,8 @@ class Engine:
         return answers.LOOKED if base is None else answers.READ
 
     async def _commit(self, session: Session, opened: Opened, now: float) -> tuple[Answer, str | None]:
+        if opened.unread is not None and session.intent is not None:
+            await self._end_own(session)  # it cannot be replaced, and must not outlive the sign-in elsewhere
         if session.signed_out:
             return await self._sign_out(session, opened, now)
         if session.intent is not None:
@@ -444,7 +458,8 @@ class Engine:
 
         Return the Set-Cookie values that hand it out, its id, and whether it replaced one.
         """
-        limit = self.policy.max_sessions if control.user is not None else None
+        # Who has not finished signing in takes nobody's place: the limit is for those who have (R66, R88).
+        limit = self.policy.max_sessions if control.user is not None and not control.pending else None
         context = self._context(opened.facts)
         place = control.place or self._place(opened.facts)
         for _ in range(MAX_RETRIES):
@@ -476,15 +491,25 @@ class Engine:
                     session.rebase(present)
                 case AtLimit(sessions):
                     self._tell(events.LimitReached(at=now, user=control.user, action=self.policy.on_limit))
-                    if self.policy.on_limit == "refuse":
-                        raise TooManySessions(limit or 0)
-                    oldest = sessions[0][0]
-                    self._told_ended(
-                        await self.store.end(oldest, self._tombstone(EndReason.LIMIT, control.user)), EndReason.LIMIT
-                    )
+                    await self._make_room([one for one, _ in sessions], control.user, limit or 0)
                 case Gone(tombstone):
                     raise SessionGone(str(tombstone.reason) if tombstone else "gone")
         raise StoreUnavailable("a session changed faster than it could be renewed")
+
+    async def _make_room(self, sessions: list[str], user: str | None, limit: int) -> None:
+        """End so many of a user's sessions that one more is within the limit: unfinished ones first, then the oldest.
+
+        Raises:
+            TooManySessions: the policy ends no finished one.
+        """
+        surplus = len(sessions) - limit + 1
+        found = [(one, await self.store.load(one)) for one in sessions]
+        unfinished = [one for one, record in found if isinstance(record, Record) and record.control.pending]
+        if self.policy.on_limit == "refuse" and len(unfinished) < surplus:
+            raise TooManySessions(limit)
+        rest = [one for one in sessions if one not in unfinished]
+        for one in (unfinished + rest)[:surplus]:
+            self._told_ended(await self.store.end(one, self._tombstone(EndReason.LIMIT, user)), EndReason.LIMIT)
 
     def _replaces(self, session: Session, now: float) -> Replaces | None:
         base, sid = session.base, session.id
@@ -496,14 +521,16 @@ class Engine:
 
     async def _sign_out(self, session: Session, opened: Opened, now: float) -> tuple[Answer, str | None]:
         """End the session, and begin a new one if the request signed someone in or wrote something afterwards."""
-        base, sid = session.base, session.id
+        base, sid = session.base, session.id or opened.unread
         user = None if base is None else base.control.user
         if session.intent is not None:
             if session.everywhere and user is not None:
                 await self.end_user(user, EndReason.LOGOUT)
             return await self._renew(session, opened, now)
-        ending = opened.ending or await self._end_own(session)
-        was_live = any(ended == sid for ended, _ in ending.ended)
+        ended = () if opened.ending is None else opened.ending.ended
+        if opened.ending is None or session.everywhere:
+            ended += (await self._end_own(session)).ended
+        was_live = any(one == sid for one, _ in ended)
         data = session.whole()
         if data and opened.storable and (was_live or base is None) and self._may_set_cookie(opened.facts):
             lines, new, _ = await self._create(session, anonymous(now), data, opened, now)
@@ -521,10 +548,11 @@ class Engine:
 
     async def _end_own(self, session: Session) -> Ending:
         """End the session that stands behind the request, or all of its user's."""
-        base, sid = session.base, session.id
-        if base is None or sid is None:
+        base, opened = session.base, self._opened(session)
+        sid = session.id or opened.unread
+        if sid is None:
             return Ending(())
-        user = base.control.user
+        user = None if base is None else base.control.user
         if session.everywhere and user is not None:
             return await self.end_user(user, EndReason.LOGOUT)
         ending = await self.store.end(sid, self._tombstone(EndReason.LOGOUT, user))
@@ -543,6 +571,7 @@ class Engine:
         session.logout(everywhere=everywhere)
         opened = self._opened(session)
         opened.ending = await self._end_own(session)
+        session.everywhere = False  # carried out
         return opened.ending
 
     def after(self, facts: Facts, answer: Answer, *, renewed: bool) -> Facts:
@@ -569,7 +598,9 @@ class Engine:
     # -- beyond the one session ----------------------------------------------------------------------------------------
 
     async def end(self, sid: str, reason: EndReason, user: str | None = None) -> Ending:
-        """End one session; with `user`, only if it is theirs."""
+        """End one session; with `user`, only if it is theirs. A text that is no id ends nothing."""
+        if not is_session_id(sid):
+            return Ending(())
         if user is not None:
             found = await self.store.load(sid)
             if not isinstance(found, Record) or found.control.user != user:
@@ -616,6 +647,8 @@ class Engine:
         Raises:
             StoreError: the store failed; what cannot be checked must not stay open.
         """
+        if not is_session_id(sid):
+            return False
         try:
             found = await self.store.load(sid)
         except StoreError as error:
@@ -634,9 +667,13 @@ class Engine:
         return len(swept)
 
     async def _sweep_step(self, now: float) -> None:
+        """Remove a few of what has expired. What the commit has stored stands, whether or not this succeeds."""
         self._next_sweep = now + SWEEP_EVERY
-        if await self.sweep(SWEEP_STEP) >= SWEEP_STEP:
-            self._next_sweep = now
+        try:
+            if await self.sweep(SWEEP_STEP) >= SWEEP_STEP:
+                self._next_sweep = now
+        except StoreError as error:
+            _log.warning("expired sessions could not be removed (%s)", error.code)
 
     def watch(self, sid: str, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back when this process ends the session; return what stops watching."""
@@ -721,7 +758,10 @@ class Engine:
 
     def _notify(self, sid: str) -> None:
         for callback in tuple(self._watchers.get(sid, ())):
-            callback()
+            try:
+                callback()
+            except Exception:  # noqa: BLE001 - whatever a watcher raises, the session has ended
+                _log.exception("a watcher of sessions failed")
 
     def _tell_changed(
         self, now: float, sid: str, control: Control, facts: Facts, changes: tuple[str, ...], action: str
@@ -733,7 +773,10 @@ class Engine:
 
     def _tell(self, event: events.Event) -> None:
         for sink in self.sinks:
-            sink(event)
+            try:
+                sink(event)
+            except Exception:  # noqa: BLE001 - what is told of was stored; an error would take the token from its browser
+                _log.exception("an event sink failed; it must not raise")
 
 
 def _bytes(raw: msgspec.Raw | bytes | None) -> bytes | None:

@@ -18,6 +18,9 @@ from .requests import Facts
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 MAX_HOPS: Final = 32
+# Longer texts are neither an address with zone and port nor a host: headers of kilobytes must not be remembered.
+_MAX_ADDRESS_CHARS: Final = 128
+_MAX_HOST_CHARS: Final = 264
 
 
 class Client(NamedTuple):
@@ -121,9 +124,13 @@ def _scheme(value: str) -> str:
     return lowered if lowered in ("http", "https") else ""
 
 
-@lru_cache(maxsize=4096)
 def parse_address(text: str) -> Address | None:
     """Read an address as servers and proxies write it: with a port, in brackets, or IPv4 mapped into IPv6."""
+    return _parse_address(text) if len(text) <= _MAX_ADDRESS_CHARS else None
+
+
+@lru_cache(maxsize=4096)
+def _parse_address(text: str) -> Address | None:
     bare = text.strip().strip('"')
     if bare.startswith("["):
         bare = bare[1:].partition("]")[0]
@@ -145,9 +152,13 @@ def prefix(address: str) -> bytes:
     return b"4" + parsed.packed[:3] if parsed.version == 4 else b"6" + parsed.packed[:8]
 
 
-@lru_cache(maxsize=1024)
 def is_loopback_host(host: str) -> bool:
     """Tell whether browsers treat this host as trustworthy on plain http: localhost, *.localhost, 127/8, [::1]."""
+    return len(host) <= _MAX_HOST_CHARS and _is_loopback_host(host)
+
+
+@lru_cache(maxsize=1024)
+def _is_loopback_host(host: str) -> bool:
     name = host.lower()
     if name.startswith("["):
         name = name[1:].partition("]")[0]

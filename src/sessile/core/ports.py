@@ -146,6 +146,16 @@ class Embedded(Protocol):
 
 
 @runtime_checkable
+class OneDoor(Protocol):
+    """Be opened for one kind of door, and wrong behind the other: it would stop the event loop, or wait without one."""
+
+    @property
+    def blocking(self) -> bool:
+        """Tell whether this store is for the blocking door."""
+        ...
+
+
+@runtime_checkable
 class UserIndex(Protocol):
     """Find and end the sessions of a user; atomic with create, save and end (R49)."""
 

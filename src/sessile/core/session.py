@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, Final, Literal, Self
+from uuid import UUID
 
 import msgspec
 from msgspec.structs import replace
 
-from ..errors import SessionClosed, SessionTooLarge, StepUpRequired
+from ..errors import SessionClosed, SessionTooLarge, StepUpRequired, UserInvalid
 from . import values
 from .factors import Factor, aal
 from .policy import Policy
@@ -27,6 +28,8 @@ Kind = Literal["anonymous", "pending", "authenticated"]
 Keep = Literal["all", "none"] | frozenset[str] | set[str] | tuple[str, ...] | list[str]
 Intent = Literal["sign-in", "factor", "rotate"]
 
+# In UTF-8: more than any identity provider's `sub`, less than an index of any store takes.
+MAX_USER_BYTES: Final = 1024
 _NO_DATA: Final[Mapping[str, msgspec.Raw | bytes]] = {}
 _NO_KEYS: Final[frozenset[str]] = frozenset()
 _MISSING: Final = object()
@@ -221,6 +224,7 @@ class Session(MutableMapping[str, Any]):
     @property
     def is_new(self) -> bool:
         """Tell whether nothing is stored for this visitor yet."""
+        self.accessed = True
         return self.base is None
 
     @property
@@ -283,13 +287,11 @@ class Session(MutableMapping[str, Any]):
         session grants nothing (R88).
 
         Raises:
-            ValueError: the user id is empty.
+            UserInvalid: it is neither text nor a whole number nor a UUID, or empty.
             SessionClosed: the response has begun.
         """
         self._change()
-        user = str(user_id)
-        if user_id is None or not user:
-            raise ValueError("a user id is needed to sign in")
+        user = user_name(user_id)
         now = self._rules.clock()
         control = self._control
         if control is not None and control.user is not None and control.user != user:
@@ -381,15 +383,22 @@ class Session(MutableMapping[str, Any]):
 
     def _declare(self, key: str, value: Any) -> None:
         control = self._control
-        if value is None or value == "":
+        if value is None or value is False or value == "":
             if self._names_user(key):
                 self._undeclare()
             return
-        if isinstance(value, bool) or not (isinstance(value, (str, int)) or type(value).__name__ == "UUID"):
+        try:
+            user = user_name(value)
+        except UserInvalid:
+            if isinstance(value, str):
+                raise
+            # It may name somebody to the application: then the token that a visitor came with must die (R25).
+            if self.get(key) != value:
+                self.rotate()
             return
-        if control is not None and control.user == str(value) and (control.pending or not control.challenged):
+        if control is not None and control.user == user and (control.pending or not control.challenged):
             return
-        self.login(value, factor="application")
+        self.login(user, factor="application")
         if self._control is not None:
             self._control = replace(self._control, user_key=key)
 
@@ -487,6 +496,8 @@ class Session(MutableMapping[str, Any]):
             encoded = values.encode(key, value)
             before = raw.get(key)
             if before is None or encoded != bytes(before):
+                if not key.isascii():
+                    values.check_key(key)
                 put[key] = encoded
         drop = self._dropped - put.keys()
         if put:
@@ -505,6 +516,34 @@ class Session(MutableMapping[str, Any]):
         self.id = session_id
         # Its facts know the request, and the request knows the session: without this, only the collector frees them.
         self.opened = None
+
+
+def user_name(user_id: object) -> str:
+    """Return the one text by which stores know a user.
+
+    An object's text may be the name that pages show, or an address in memory that the next user's object gets; what
+    `check_password` returns is True for everybody.
+
+    Raises:
+        UserInvalid: it is neither text nor a whole number nor a UUID, empty, too long, or no Unicode.
+    """
+    if isinstance(user_id, str):
+        name = str.__str__(user_id)
+    elif (isinstance(user_id, int) and not isinstance(user_id, bool)) or _is_uuid(user_id):
+        name = int.__repr__(user_id) if isinstance(user_id, int) else str(user_id)
+    else:
+        raise UserInvalid(f"a user id is text, a whole number or a UUID, not {type(user_id).__name__}")
+    try:
+        size = len(name) if name.isascii() else len(name.encode())
+    except UnicodeEncodeError:
+        raise UserInvalid("a user id with surrogates is not Unicode") from None
+    if not 0 < size <= MAX_USER_BYTES:
+        raise UserInvalid(f"a user id has between 1 and {MAX_USER_BYTES} bytes, not {size:,}")
+    return name
+
+
+def _is_uuid(value: object) -> bool:
+    return isinstance(value, UUID) or type(value).__name__ == "UUID"
 
 
 def with_factor(control: Control, factor: Factor, *, complete: bool) -> Control:

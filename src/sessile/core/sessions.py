@@ -21,11 +21,11 @@ from .keyfile import ring_for
 from .keys import KeyRing
 from .network import Proxies
 from .policy import Policy, PolicyReport
-from .ports import Census, Embedded, Ending, Page, Stats, Store
+from .ports import Census, Embedded, Ending, OneDoor, Page, Stats, Store
 from .record import EndReason
 from .requests import Facts
 from .sealing import SealedCodec
-from .session import Rules, Session
+from .session import Rules, Session, user_name
 
 USER_KEYS = frozenset({"user_id", "_user_id"})
 
@@ -79,6 +79,12 @@ def _assemble(store: str | Store, options: Options, *, blocking: bool) -> tuple[
         )
     production = options.get("production", is_production())
     opened = open_store(store, blocking=blocking) if isinstance(store, str) else store
+    if isinstance(opened, OneDoor) and opened.blocking != blocking:
+        raise ConfigurationError(
+            "this store was opened for the blocking door, and would stop an event loop: open it with blocking=False"
+            if opened.blocking
+            else "this store was opened for an event loop, and the door would block without one: use blocking=True"
+        )
     policy = options.get("policy") or Policy()
     clock = options.get("clock", time.time)
     embedded = isinstance(opened, Embedded)
@@ -147,7 +153,7 @@ class AsyncSessions:
 
     async def of_user(self, user: str | int, *, current: Session | None = None) -> list[SessionInfo]:
         """List a user's live sessions, last used first; `current` marks the one that asks."""
-        return await _of_user(self.engine, str(user), current)
+        return await _of_user(self.engine, user_name(user), current)
 
     async def describe(self, session: Session) -> SessionInfo | None:
         """Describe one request's session, None if it is not stored."""
@@ -165,13 +171,13 @@ class AsyncSessions:
         self, session_id: str, *, user: str | int | None = None, reason: EndReason = EndReason.ADMIN
     ) -> Ended:
         """End one session; with `user`, only if it is theirs. Return 1 if it was alive, and how surely it ended."""
-        return _ended(await self.engine.end(session_id, reason, None if user is None else str(user)))
+        return _ended(await self.engine.end(session_id, reason, None if user is None else user_name(user)))
 
     async def end_all(
         self, user: str | int, *, keep: Session | str | None = None, reason: EndReason = EndReason.USER
     ) -> Ended:
         """End all of a user's sessions but `keep`; return how many, and how surely."""
-        return _ended(await self.engine.end_user(str(user), reason, _kept(keep)))
+        return _ended(await self.engine.end_user(user_name(user), reason, _kept(keep)))
 
     async def end_everything(self) -> Ended:
         """End every session that exists now, in one step (R64). They are not counted; the answer says how surely."""
@@ -220,7 +226,7 @@ class Sessions:
 
     def of_user(self, user: str | int, *, current: Session | None = None) -> list[SessionInfo]:
         """List a user's live sessions, last used first; `current` marks the one that asks."""
-        return drive(_of_user(self.engine, str(user), current))
+        return drive(_of_user(self.engine, user_name(user), current))
 
     def describe(self, session: Session) -> SessionInfo | None:
         """Describe one request's session, None if it is not stored."""
@@ -236,13 +242,13 @@ class Sessions:
 
     def end(self, session_id: str, *, user: str | int | None = None, reason: EndReason = EndReason.ADMIN) -> Ended:
         """End one session; with `user`, only if it is theirs. Return 1 if it was alive, and how surely it ended."""
-        return _ended(drive(self.engine.end(session_id, reason, None if user is None else str(user))))
+        return _ended(drive(self.engine.end(session_id, reason, None if user is None else user_name(user))))
 
     def end_all(
         self, user: str | int, *, keep: Session | str | None = None, reason: EndReason = EndReason.USER
     ) -> Ended:
         """End all of a user's sessions but `keep`; return how many, and how surely."""
-        return _ended(drive(self.engine.end_user(str(user), reason, _kept(keep))))
+        return _ended(drive(self.engine.end_user(user_name(user), reason, _kept(keep))))
 
     def end_everything(self) -> Ended:
         """End every session that exists now, in one step (R64). They are not counted; the answer says how surely."""
@@ -270,6 +276,8 @@ class Sessions:
 
 
 async def _of_user(engine: Engine, user: str, current: Session | None) -> list[SessionInfo]:
+    if current is not None:
+        current.accessed = True
     now, policy = engine.clock(), engine.policy
     listed = [
         describe(
@@ -285,6 +293,7 @@ async def _of_user(engine: Engine, user: str, current: Session | None) -> list[S
 
 
 def _describe(engine: Engine, session: Session) -> SessionInfo | None:
+    session.accessed = True
     if session.base is None or session.id is None:
         return None
     deadline = engine.policy.deadline(session.base.control, session.base.seen_at)

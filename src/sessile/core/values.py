@@ -59,6 +59,18 @@ def encode(key: str, value: Any) -> bytes:
         raise ValueUnsupported(key, "a text holds surrogates, which is not Unicode") from error
 
 
+def check_key(key: str) -> None:
+    """Refuse a key that no store can hold.
+
+    Raises:
+        ValueUnsupported: it is not Unicode.
+    """
+    try:
+        key.encode()
+    except UnicodeEncodeError as error:
+        raise ValueUnsupported(key, "a key holds surrogates, which is not Unicode") from error
+
+
 def _portable(key: str, value: Any, depth: int) -> Any:
     """Return the value with every type that MessagePack does not know turned into its extension."""
     kind: type[Any] = type(value)  # pyright: ignore[reportUnknownVariableType]

@@ -77,6 +77,11 @@ class SqliteStore:
         _stores.add(self)
 
     @property
+    def blocking(self) -> bool:
+        """Tell which door this store was opened for."""
+        return self._blocking
+
+    @property
     def path(self) -> Path:
         """Return where the database is."""
         return self._file.path
