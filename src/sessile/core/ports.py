@@ -236,3 +236,96 @@ class Diagnosable(Protocol):
             StoreError: the server could not be reached.
         """
         ...
+
+
+class Claim(NamedTuple):
+    """Name a session that lives in cookies, as sealed there: its id, its user, the numbers of when it was issued."""
+
+    session_id: str
+    user: str | None
+    everything: int
+    number: int
+
+
+class Marks(NamedTuple):
+    """Hold the numbers that a session is issued under now: of everything, and of its user (0: none yet)."""
+
+    everything: int = 0
+    number: int = 0
+
+
+class Revocations(Protocol):
+    """Remember which sessions that live in cookies have ended: all that must be kept of them anywhere.
+
+    What ends by itself has a mark under its id. What ends together has a number: a session lives only while the
+    numbers of everything and of its user are those that it was issued under. No clock is compared with another one, so
+    who signs in right after an end is in, and a copy from right before is out.
+
+    A mark or a user's number is kept until `expires_at` of its tombstone, past the deadline of what it ended. The
+    number of everything begins anew, as another one, if all was lost: then no session lives, rather than ended ones.
+    """
+
+    async def check(self, claim: Claim) -> Tombstone | None:
+        """Return why the session has ended, None if it lives; in one round trip.
+
+        Raises:
+            StoreError: it could not be asked.
+        """
+        ...
+
+    async def begin(
+        self,
+        user: str | None,
+        replaces: Claim | None = None,
+        tombstone: Tombstone | None = None,
+        *,
+        required: bool = False,
+    ) -> Marks | Gone:
+        """Return the numbers to issue a session under, and end the one that it replaces, in one step.
+
+        `required`: that one must live, else the answer is `Gone` (a renewal).
+        """
+        ...
+
+    async def end(self, session_id: str, tombstone: Tombstone, claim: Claim | None = None) -> Ending:
+        """End a session by its id. The answer names it unless it has ended before, as far as `claim` tells."""
+        ...
+
+    async def end_user(self, user: str, tombstone: Tombstone, keep: frozenset[str] = frozenset()) -> Ending:
+        """End the user's sessions but those in `keep`, by a new number; the answer cannot name them."""
+        ...
+
+    async def end_everything(self, at: float) -> Ending:
+        """End every session that was issued so far, by a new number."""
+        ...
+
+    async def sweep(self, now: float, limit: int) -> int:
+        """Forget up to `limit` marks that nobody needs any more; return how many."""
+        ...
+
+    async def close(self) -> None:
+        """Release what is held open. It may be called twice."""
+        ...
+
+
+@runtime_checkable
+class InCookies(Protocol):
+    """Be the store that keeps nothing: sessions live in their browsers' cookies, sealed.
+
+    `limit` is how many bytes they may take of a Cookie header. Without `revocations`, nothing can end them early.
+    """
+
+    @property
+    def revocations(self) -> Revocations | None:
+        """Return where ends are remembered."""
+        ...
+
+    @property
+    def limit(self) -> int:
+        """Return the limit in bytes."""
+        ...
+
+    @property
+    def compress(self) -> bool:
+        """Tell whether what is sealed is compressed."""
+        ...

@@ -12,6 +12,7 @@ from ..monitor import LogSink
 from ..stores import open_store
 from .answers import Answer
 from .bridge import drive
+from .cookieengine import CookieEngine
 from .cookies import CookieRules
 from .crosssite import CrossSiteGuard
 from .engine import Engine
@@ -21,7 +22,7 @@ from .keyfile import ring_for
 from .keys import KeyRing
 from .network import Proxies
 from .policy import Policy, PolicyReport
-from .ports import Census, Embedded, Ending, OneDoor, Page, Stats, Store
+from .ports import Census, Embedded, Ending, InCookies, OneDoor, Page, Stats, Store
 from .record import EndReason
 from .requests import Facts
 from .sealing import SealedCodec
@@ -99,7 +100,8 @@ def _assemble(store: str | Store, options: Options, *, blocking: bool) -> tuple[
         clear_site_data=tuple(options.get("clear_site_data", ("cache", "cookies", "storage"))),
         development_hosts=frozenset(() if production else options.get("development_hosts", ("testserver",))),
     )
-    engine = Engine(
+    kind = CookieEngine if isinstance(opened, InCookies) else Engine
+    engine = kind(
         store=opened,
         ring=ring,
         policy=policy,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _BACKENDS: Final = {
     "memory": "memory",
+    "cookie": "cookie",
     "sqlite": "sqlite",
     "redis": "redis",
     "rediss": "redis",

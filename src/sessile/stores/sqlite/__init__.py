@@ -17,27 +17,16 @@ Use asyncio (any number of loops) or the blocking door; a file on a network shar
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sqlite3
-import weakref
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any, Final, TypeVar
 
 from ...core.ports import AtLimit, Clash, Created, Ending, Gone, Loaded, Page, Replaces, Stale, Stats, Taken
 from ...core.record import PLAIN, Change, Codec, EndReason, Record, Tombstone
 from ...errors import ConfigurationError
 from ..url import StoreUrl, seconds
 from . import rows
-from .file import File, patiently
-from .readers import Readers
-from .writer import Writer
-
-T = TypeVar("T")
-
-_FORK_PATIENCE: Final = 1.0  # seconds
+from .database import Database
 
 
 def open_url(url: StoreUrl, *, blocking: bool, codec: Codec = PLAIN) -> SqliteStore:
@@ -53,7 +42,7 @@ def open_url(url: StoreUrl, *, blocking: bool, codec: Codec = PLAIN) -> SqliteSt
     return SqliteStore(url.path[1:], blocking=blocking, codec=codec, **url.options({"wait": seconds}))
 
 
-class SqliteStore:
+class SqliteStore(Database):
     """Keep sessions in the file `path`, for the blocking door or for the asynchronous one.
 
     `wait` is how many seconds a verb may wait for other processes; `codec` encodes what the rows hold.
@@ -65,31 +54,8 @@ class SqliteStore:
     def __init__(
         self, path: str | os.PathLike[str], *, blocking: bool, wait: float = 5.0, codec: Codec = PLAIN
     ) -> None:
-        if not wait > 0:
-            raise ConfigurationError("wait must be a number of seconds above zero")
-        self._blocking = blocking
-        self._wait = wait
+        super().__init__(path, blocking=blocking, wait=wait)
         self._codec = codec
-        self._file = File(path)
-        self._readers = Readers(self._file)
-        self._writer = Writer(self._file, wait=wait)
-        self._paused: list[Readers | Writer] = []
-        _stores.add(self)
-
-    @property
-    def blocking(self) -> bool:
-        """Tell which door this store was opened for."""
-        return self._blocking
-
-    @property
-    def path(self) -> Path:
-        """Return where the database is."""
-        return self._file.path
-
-    @property
-    def key_file(self) -> Path:
-        """Return where a development key lives: beside the database."""
-        return self._file.path.with_name(f"{self._file.path.name}.key")
 
     async def load(self, session_id: str) -> Loaded:
         """Read the session with one SELECT."""
@@ -128,13 +94,6 @@ class SqliteStore:
         """Put the tombstone in the record's place, durably."""
         return await self._write(partial(rows.end, session_id=session_id, tombstone=tombstone), durable=True)
 
-    async def close(self) -> None:
-        """Close the file; later verbs raise `StoreUnavailable`."""
-        if self._blocking:
-            self._close()
-        else:
-            await asyncio.to_thread(self._close)
-
     async def of_user(self, user: str) -> tuple[tuple[str, Record], ...]:
         """Return the user's sessions, oldest first."""
         return await self._read(partial(rows.of_user, codec=self._codec, user=user))
@@ -161,78 +120,3 @@ class SqliteStore:
     async def scan(self, cursor: str | None, limit: int) -> Page:
         """Return live sessions in the order of their ids, away from the event loop."""
         return await self._read(partial(rows.scan, codec=self._codec, cursor=cursor, limit=limit), inline=False)
-
-    async def _read(self, work: Callable[[sqlite3.Connection], T], *, inline: bool = True) -> T:
-        if not self._blocking:
-            if inline and self._file.prepared:
-                try:
-                    return self._borrow(work)
-                except sqlite3.Error:
-                    pass  # in use for a moment, or broken: the thread below waits, or finds out
-            return await asyncio.to_thread(self._read_patiently, work)
-        return self._read_patiently(work)
-
-    def _read_patiently(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        self._prepare()
-        return patiently(partial(self._borrow, work), wait=self._wait)
-
-    def _borrow(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        readers = self._readers
-        try:
-            connection = readers.idle.pop()
-        except IndexError:
-            connection = readers.open()
-        try:
-            return work(connection)
-        finally:
-            readers.returned.append(connection)
-
-    async def _write(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False, inline: bool = True) -> T:
-        if self._blocking:
-            self._prepare()
-            return self._writer.run(work, durable=durable)
-        if not self._file.prepared:
-            await asyncio.to_thread(self._prepare)
-        return await self._writer.submit(work, durable=durable, inline=inline)
-
-    def _prepare(self) -> None:
-        if not self._file.prepared:
-            self._file.prepare(self._wait)
-
-    def _close(self) -> None:
-        self._readers.close()
-        self._writer.close()
-
-    # Connections must not cross a fork: SQLite in the child would believe that it holds the parent's locks, and another
-    # process could then delete the WAL under it. They are closed before; those in use beyond our patience are never
-    # touched again in the child.
-
-    def _before_fork(self) -> None:
-        self._paused = [part for part in (self._writer, self._readers) if part.pause(_FORK_PATIENCE)]
-
-    def _after_fork_in_parent(self) -> None:
-        for part in self._paused:
-            part.resume()
-        self._paused = []
-
-    def _after_fork_in_child(self) -> None:
-        _abandoned.append((self._writer.forget(), self._readers.forget()))
-        self._file.forget()
-        self._paused = []
-
-
-_stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
-_abandoned: list[Any] = []
-
-
-def _each(step: Callable[[SqliteStore], None]) -> None:
-    for store in tuple(_stores):
-        step(store)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=partial(_each, SqliteStore._before_fork),  # pyright: ignore[reportPrivateUsage]
-        after_in_parent=partial(_each, SqliteStore._after_fork_in_parent),  # pyright: ignore[reportPrivateUsage]
-        after_in_child=partial(_each, SqliteStore._after_fork_in_child),  # pyright: ignore[reportPrivateUsage]
-    )

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, NamedTuple, TypeVar
 
 from ...errors import ConfigurationError, StoreError, StoreSchema, StoreUnavailable
 
@@ -40,6 +40,17 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "INSERT INTO epoch VALUES (1, 0)",
     ),
 )
+
+
+class Schema(NamedTuple):
+    """Name what a file holds: its mark in the file's header, the statements of each version, and words for it."""
+
+    application_id: int
+    migrations: tuple[tuple[str, ...], ...]
+    what: str
+
+
+SESSIONS: Final = Schema(APPLICATION_ID, MIGRATIONS, "session database")
 
 _WHY: Final = {
     sqlite3.SQLITE_BUSY: "the session database stayed locked by another process",
@@ -92,7 +103,7 @@ def patiently(work: Callable[[], T], *, wait: float) -> T:
 class File:
     """Name one database file and open connections to it. Nothing is opened before `prepare`."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], schema: Schema = SESSIONS) -> None:
         if os.fspath(path) in ("", ":memory:"):
             raise ConfigurationError("SQLite in memory is private to one connection; use memory:// instead")
         # Absolute from the start: a server may change its folder later.
@@ -100,6 +111,7 @@ class File:
         if not self.path.parent.is_dir():
             raise ConfigurationError(f"the folder of the session database does not exist: {self.path.parent}")
         self.prepared = False
+        self._schema = schema
         self._preparing = threading.Lock()
 
     def prepare(self, wait: float) -> None:
@@ -151,22 +163,23 @@ class File:
             raise StoreUnavailable("the session database cannot be created") from error
 
     def _migrate(self) -> None:
+        migrations = self._schema.migrations
         with closing(self.connect()) as connection:
             # One transaction, hence one view: another process may be migrating between any two statements.
             connection.execute("BEGIN")
             version = self._version(connection)
             connection.execute("COMMIT")
-            if version == len(MIGRATIONS) and _pragma(connection, "journal_mode") == "wal":
+            if version == len(migrations) and _pragma(connection, "journal_mode") == "wal":
                 return
             if _pragma(connection, "journal_mode=WAL") != "wal":
                 raise StoreUnavailable("the file system of the session database does not support SQLite's WAL mode")
             connection.execute("BEGIN EXCLUSIVE")
             try:
-                for statements in MIGRATIONS[self._version(connection) :]:
+                for statements in migrations[self._version(connection) :]:
                     for statement in statements:
                         connection.execute(statement)
-                connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+                connection.execute(f"PRAGMA application_id={self._schema.application_id}")
+                connection.execute(f"PRAGMA user_version={len(migrations)}")
                 connection.execute("COMMIT")
             except (sqlite3.Error, StoreError):
                 if connection.in_transaction:
@@ -175,14 +188,15 @@ class File:
 
     def _version(self, connection: sqlite3.Connection) -> int:
         version = int(_pragma(connection, "user_version"))
-        ours = _pragma(connection, "application_id") == APPLICATION_ID
+        ours = _pragma(connection, "application_id") == self._schema.application_id
         if not ours and (version or connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()):
             raise StoreSchema(
-                "the file holds tables that are not Sessile's; give sessions a database file of their own"
+                f"the file holds tables that are not of a {self._schema.what}; give them a database file of their own"
             )
-        if version > len(MIGRATIONS):
+        if version > len(self._schema.migrations):
             raise StoreSchema(
-                f"the session database has schema {version}; this version of Sessile knows up to {len(MIGRATIONS)}"
+                f"the {self._schema.what} has schema {version}; "
+                f"this version of Sessile knows up to {len(self._schema.migrations)}"
             )
         return version
 
