@@ -20,13 +20,13 @@ packages = $$(grep -c '^[a-z].*==' requirements/$(1).txt) packages
 install = echo "Installing $(call packages,$(2)) ($(2)) …"; $(1) -m pip install -qq --require-hashes -r requirements/$(2).txt
 editable = $(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 
-.PHONY: help setup demo test quick check lint types layers docs bench wheel-test requirements format lock clean chromium
+.PHONY: help setup demo test quick check lint types layers docs bench wheel-test requirements format lock clean chromium servers
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name line; do \
 		printf '  make %-13s %s\n' "$$name" "$$line"; done
 
-setup: $(STAMPS)/dev chromium ## Install all that development needs into .venv (Chromium by apt-get, if it is missing)
+setup: $(STAMPS)/dev chromium servers ## Install all that development needs: .venv; Chromium and servers by apt-get, if missing
 
 demo: $(STAMPS)/demo ## Serve the demo on http://localhost:8000
 	@exec $(BIN)/sessile demo
@@ -35,12 +35,12 @@ test: setup ## Pass every test: the browser's and those against the built wheel 
 	@$(BIN)/python -m pytest -n $(WORKERS)
 	@$(MAKE) wheel-test
 
-quick: $(STAMPS)/dev ## Check style and layers, run the fast tests: under a minute
+quick: $(STAMPS)/dev servers ## Check style and layers, run the fast tests: under a minute
 	@$(BIN)/ruff check --quiet .
 	@$(MAKE) layers
 	@$(BIN)/python -m pytest -q -n $(WORKERS) -m "$(QUICK)"
 
-check: $(STAMPS)/dev lint layers types ## Check style, layers and types, run all tests but the browser's, build the docs strictly
+check: $(STAMPS)/dev servers lint layers types ## Check style, layers and types, run all tests but the browser's, build the docs strictly
 	@$(BIN)/python -m pytest -q -n $(WORKERS) -m "not browser"
 	@$(MAKE) docs
 
@@ -62,7 +62,7 @@ docs: $(STAMPS)/dev ## Build the documentation into site/
 bench: $(STAMPS)/bench ## Measure Sessile beside its peers; writes benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks
 
-wheel-test: $(STAMPS)/dev $(WHEEL_VENV)/stamp ## Build the wheel, install it alone, run the fast tests against it
+wheel-test: $(STAMPS)/dev servers $(WHEEL_VENV)/stamp ## Build the wheel, install it alone, run the fast tests against it
 	@rm -rf build/wheel
 	@$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . > build/wheel.log || { cat build/wheel.log; exit 1; }
 	@$(WHEEL_VENV)/bin/python -m pip install -qq --no-deps --force-reinstall build/wheel/*.whl
@@ -89,8 +89,8 @@ clean: ## Remove all that these commands made
 	rm -rf $(VENV) build dist site .demo .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-chromium:
-	@tools/system chromium
+chromium servers:
+	@tools/system $@
 
 $(STAMPS)/venv:
 	@PYTHON="$(PYTHON)" tools/system python
