@@ -24,7 +24,7 @@ SAMPLES: dict[str, Any] = {
     "at": 1.0, "session": "a" * 40, "user": "ada", "source": "00ff", "old": "b" * 40, "factor": "totp", "aal": 2,
     "generation": 3, "behind": 1, "lost": 1, "reason": EndReason.LOGOUT, "confirmed": True, "in_flight": True,
     "pending": True, "why": "forged", "method": "POST", "changed": ("network", "agent"), "action": "log",
-    "error": "store-full", "host": "app.example",
+    "error": "store-full", "host": "app.example", "bridge": "flask", "dropped": ("cart",),
 }  # fmt: skip
 
 

@@ -13,12 +13,13 @@ import logging
 import os
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 from msgspec.structs import replace
 
 from ..errors import (
+    ConfigurationError,
     ConflictError,
     SessionGone,
     StoreError,
@@ -41,6 +42,8 @@ from .ports import (
     Ending,
     Epochs,
     Gone,
+    InCookies,
+    Loaded,
     Replaces,
     Stale,
     Store,
@@ -52,6 +55,10 @@ from .record import Change, Context, Control, EndReason, Record, Tombstone, Unre
 from .requests import Facts
 from .rotation import Standing
 from .session import Rules, Session, anonymous
+
+if TYPE_CHECKING:
+    from .adoption import Adoption
+    from .legacy import OpenBridge
 
 # Each retry means that another request got through; more than this on one session is no longer a browser.
 MAX_RETRIES: Final = 64
@@ -65,7 +72,8 @@ class Opened(msgspec.Struct):
     """Hold what load learned and commit needs.
 
     `storable`: an anonymous session may begin in this request. `ending`: its session was ended before the commit.
-    `unread`: the id of a record that could not be read, which a sign-out or sign-in ends.
+    `unread`: the id of a record that could not be read, which a sign-out or sign-in ends. `forget`: Set-Cookie values
+    that delete cookies of other libraries, whose sessions were adopted.
     """
 
     facts: Facts
@@ -76,6 +84,7 @@ class Opened(msgspec.Struct):
     kind: type[Session] = Session
     ending: Ending | None = None
     unread: str | None = None
+    forget: tuple[str, ...] = ()
 
 
 class Engine:
@@ -115,6 +124,27 @@ class Engine:
         self._next_sweep = 0.0
         self._watchers: dict[str, set[Callable[[], None]]] = {}
         self._warned_hosts: set[str] = set()
+        self.adoption: Adoption | None = None
+
+    def take_over(self, bridges: tuple[OpenBridge, ...]) -> None:
+        """Adopt the sessions of other libraries from now on.
+
+        Raises:
+            ConfigurationError: sessions live in cookies here, so nothing would remember which old ones were adopted.
+        """
+        from .adoption import Adoption  # who has no old sessions does not load it
+
+        if isinstance(self.store, InCookies):
+            raise ConfigurationError("bridges to old sessions need a store; cookie:// remembers nothing")
+        self.adoption = Adoption(
+            bridges, store=self.store, ring=self.ring, policy=self.policy, tell=self._tell, clock=self.clock
+        )
+
+    async def close(self) -> None:
+        """Release the store, and what the bridges hold."""
+        if self.adoption is not None:
+            await self.adoption.close()
+        await self.store.close()
 
     # -- load ----------------------------------------------------------------------------------------------------------
 
@@ -130,13 +160,13 @@ class Engine:
         opened = Opened(facts, now, kind=kind)
         text = cookies.read(facts.cookie, self.cookie.name) if facts.cookie else None
         if text is None or not self._is_secure(facts):
-            return self._nobody(opened)
+            return self._nobody(opened) if self.adoption is None else await self._adopt(opened)
         read = self._mint.read(text) if isinstance(text, str) else None
         if read is None:
             if self.sinks:
                 why: Literal["forged", "duplicate"] = "forged" if isinstance(text, str) else "duplicate"
                 self._tell(events.TokenRefused(at=now, why=why, source=self._source(facts)))
-            return self._nobody(opened)
+            return self._nobody(opened) if self.adoption is None else await self._adopt(opened)
         token, sid = read
         opened.token = token
         try:
@@ -148,7 +178,12 @@ class Engine:
         except StoreError as error:
             self._tell(events.StoreFailed(at=now, error=error.code, session=sid))
             raise
-        session = self._nobody(opened)
+        session = self._without(opened, sid, found)
+        return session if found is not None or self.adoption is None else await self._adopt(opened)
+
+    def _without(self, opened: Opened, sid: str, found: Loaded) -> Session:
+        """Serve as nobody's the request of a token that names no live session, and say why."""
+        now, session = opened.loaded_at, self._nobody(opened)
         if isinstance(found, Tombstone):
             self._meet_tombstone(session, opened, sid, found)
         elif found is None:
@@ -157,6 +192,31 @@ class Engine:
             opened.unread = sid
             self._tell(events.RecordRefused(at=now, session=sid, why=found.why))
         return session
+
+    async def _adopt(self, opened: Opened) -> Session:
+        """Open the session that an old cookie stands for, if the request has one and its browser will keep a new one.
+
+        Who holds a token of a session that has ended is not asked: an end is final, whatever else the browser kept.
+        """
+        facts, now = opened.facts, opened.loaded_at
+        if self.adoption is None or not self._is_secure(facts) or not self._is_kept(facts):
+            return self._nobody(opened)
+
+        def visitor() -> tuple[Context, str, str]:
+            return self._context(facts), self._place(facts), self._source(facts)
+
+        try:
+            outcome = await self.adoption.open(facts, visitor, now)
+            opened.forget, opened.storable = outcome.forget, not outcome.blocked
+            if outcome.adopted is None:
+                return self._nobody(opened)
+            opened.token, sid, found = outcome.adopted
+            if isinstance(found, Record):
+                return await self._meet(opened, sid, found)
+        except StoreError as error:
+            self._tell(events.StoreFailed(at=now, error=error.code))
+            raise
+        return self._without(opened, sid, found)
 
     def visitor(self, read: Callable[[], Facts], kind: type[Session] = Session) -> Session:
         """Open the session of a request without any cookie: nobody's. Its facts are read if they are ever needed."""
@@ -300,6 +360,8 @@ class Engine:
         now = self.clock()
         try:
             answer, sid = await self._commit(session, opened, now)
+            if self.adoption is not None:
+                answer = await self._without_old(session, opened, answer, now)
         except StoreError as error:
             self._tell(events.StoreFailed(at=now, error=error.code, session=session.id))
             raise
@@ -316,6 +378,8 @@ class Engine:
         Most requests go this way, and without I/O it needs no coroutine.
         """
         base = session.base
+        if self.adoption is not None and type(session.opened) is Opened and session.opened.forget:
+            return None
         if session.closed or (base is None and not session.accessed):
             session.closed = True
             return answers.NOTHING
@@ -346,6 +410,13 @@ class Engine:
             return await self._begin(session, opened, now)
         return await self._save(session, opened, now)
 
+    async def _without_old(self, session: Session, opened: Opened, answer: Answer, now: float) -> Answer:
+        """Delete the old cookies that are spent; a sign-in or a sign-out leaves no older session in the browser."""
+        forget, signed = opened.forget, session.signed_out or session.intent == "sign-in"
+        if self.adoption is not None and signed and self._is_secure(opened.facts):
+            forget = (*forget, *await self.adoption.retire(opened.facts, now, forget))
+        return answer._replace(vary=True, more=(*answer.more, *forget)) if forget else answer
+
     async def _begin(self, session: Session, opened: Opened, now: float) -> tuple[Answer, str | None]:
         """Create an anonymous session if there is something to remember (R27)."""
         nothing = answers.LOOKED if session.accessed else answers.NOTHING
@@ -355,7 +426,7 @@ class Engine:
         if not (data or session.insist) or not self._may_set_cookie(opened.facts):
             return nothing, None
         if not opened.storable:
-            self._tell(events.WriteDiscarded(at=now, session=None, reason=str(session.ended)))
+            self._tell(events.WriteDiscarded(at=now, session=None, reason=str(session.ended or "outage")))
             return nothing, None
         lines, sid, _ = await self._create(session, anonymous(now), data, opened, now)
         self._tell(events.SessionCreated(at=now, session=sid, source=self._source(opened.facts)))
@@ -622,6 +693,8 @@ class Engine:
 
     async def end_user(self, user: str, reason: EndReason, keep: frozenset[str] = frozenset()) -> Ending:
         """End all sessions of a user but those in `keep`."""
+        if self.adoption is not None:
+            await self.adoption.close_user(user)
         ending = await self.index.end_user(user, self._tombstone(reason, user), keep)
         self._told_ended(ending, reason)
         return ending
@@ -631,7 +704,11 @@ class Engine:
         now = self.clock()
         if not isinstance(self.store, Epochs):
             raise Unsupported("this store cannot end every session at once")
+        if self.adoption is not None:
+            await self.adoption.close_before_everything()
         ending = await self.store.end_everything(now)
+        if self.adoption is not None:
+            await self.adoption.close_everything()
         self._tell(events.SessionsEnded(at=now, confirmed=ending.confirmed))
         for watched in tuple(self._watchers):
             self._notify(watched)
@@ -703,6 +780,12 @@ class Engine:
             return True
         client = self.client(facts)
         return client.scheme == "https" or is_loopback_host(client.host) or client.host in self._development_hosts
+
+    def _is_kept(self, facts: Facts) -> bool:
+        """Tell whether the browser keeps a cookie that this response sets: not what another site has embedded."""
+        if self.cookie.samesite == "None" or facts.header("sec-fetch-site") != "cross-site":
+            return True
+        return facts.header("sec-fetch-mode") == "navigate" and facts.header("sec-fetch-dest") == "document"
 
     def _may_set_cookie(self, facts: Facts) -> bool:
         if self._is_secure(facts):

@@ -3,6 +3,7 @@
     SessionCreated SessionRenewed SignedIn FactorAdded TokenRotated           a session's life
     SessionEnded UserSessionsEnded SessionsEnded                             its end
     EndedTokenUsed WriteDiscarded                                            what came late
+    SessionAdopted LegacyRefused                                             what came from another session library
     TokenRefused UnknownSession ReplayDetected RecordRefused CrossSiteRefused  attacks, or what looks like one
     ContextChanged StoreRolledBack StoreFailed InsecureChannel LimitReached    worth an operator's look
 
@@ -170,6 +171,37 @@ class WriteDiscarded(Event, frozen=True, kw_only=True):
         return "A slow request wanted to save into a session that has ended; nothing was written, the end stands."
 
 
+class SessionAdopted(Event, frozen=True, kw_only=True):
+    """Say that a session of another library became one of ours, by which bridge; its sign-in counts as no factor (R89).
+
+    `dropped` names the values that cannot be stored here; "?" stands for names that may be data themselves.
+    """
+
+    code = "session-adopted"
+    requirement = "R25"
+    bridge: str
+    dropped: tuple[str, ...] = ()
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        left = f" What could not be stored here was left behind: {', '.join(self.dropped)}." if self.dropped else ""
+        return f"A session of {self.bridge} was adopted under a new token; the old one is ended.{left}"
+
+
+class LegacyRefused(Event, frozen=True, kw_only=True):
+    """Say that what came as a session of another library was not adopted, and why (`legacy.Why`)."""
+
+    code = "legacy-refused"
+    severity = "notice"
+    requirement = "R46"
+    bridge: str
+    why: str
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return f"An old session of {self.bridge} was not adopted: {_NOT_ADOPTED.get(self.why, self.why)}."
+
+
 class TokenRefused(Event, frozen=True, kw_only=True):
     """Say that what came as a token is none of ours: `forged` (or malformed), or `duplicate` cookies.
 
@@ -314,6 +346,19 @@ class LimitReached(Event, frozen=True, kw_only=True):
 
 
 _UNCONFIRMED = " Not every copy of the store has confirmed it yet; it is repeated until they have."
+_NOT_ADOPTED = {
+    "forged": "its cookie is not signed with the old key",
+    "duplicate": "two cookies of its name came at once, so one of them was planted",
+    "oversized": "it is larger than any that is read",
+    "expired": "the old library would refuse it, too",
+    "unknown": "the old store holds no such session",
+    "pickle": "it was pickled, and reading that can run code",
+    "undecodable": "it could not be decoded",
+    "spent": "it was adopted once, and what became of it is over",
+    "closed": "all sessions of its user, or of everybody, have been ended since",
+    "limit": "its user has as many sessions as allowed",
+    "outage": "the old store did not answer",
+}
 _ENDED = {
     EndReason.LOGOUT: "Signed out: the session ended, for every copy of its token.",
     EndReason.RENEWED: "The session was replaced by one with a new token; this one is dead.",

@@ -20,6 +20,7 @@ from .events import Sink
 from .info import Ended, SessionInfo, describe
 from .keyfile import ring_for
 from .keys import KeyRing
+from .legacy import Bridge, BridgeReport
 from .network import Proxies
 from .policy import Policy, PolicyReport
 from .ports import Census, Embedded, Ending, InCookies, OneDoor, Page, Stats, Store
@@ -39,7 +40,8 @@ class Options(TypedDict, total=False):
     `cookie`, `proxies`, `guard` as in their classes; `sinks` take events (default: the log); `user_keys` the data
     keys by which the application itself signs in; `places` names a place for an address; `clear_site_data` what a
     sign-out clears;
-    `development_hosts` more host names that count as loopback, outside production; `clock` and `entropy` for tests.
+    `development_hosts` more host names that count as loopback, outside production; `legacy` bridges to the session
+    library that was used before (`sessile.legacy`); `clock` and `entropy` for tests.
     """
 
     policy: Policy
@@ -54,6 +56,7 @@ class Options(TypedDict, total=False):
     places: Callable[[str], str]
     clear_site_data: tuple[str, ...]
     development_hosts: Iterable[str]
+    legacy: Iterable[Bridge]
     clock: Callable[[], float]
     entropy: Callable[[int], bytes]
 
@@ -115,6 +118,9 @@ def _assemble(store: str | Store, options: Options, *, blocking: bool) -> tuple[
         clock=clock,
         entropy=options.get("entropy", os.urandom),
     )
+    bridges = tuple(bridge.open(blocking=blocking) for bridge in options.get("legacy", ()))
+    if bridges:
+        engine.take_over(bridges)
     return engine, options.get("guard") or CrossSiteGuard(), settings
 
 
@@ -201,9 +207,13 @@ class AsyncSessions:
         """Return the policy in words (R41)."""
         return self.engine.policy.report()
 
+    def bridges(self) -> tuple[BridgeReport, ...]:
+        """Say what each bridge to another session library adopted and refused, in this process."""
+        return () if self.engine.adoption is None else self.engine.adoption.reports()
+
     async def close(self) -> None:
         """Release the store."""
-        await self.engine.store.close()
+        await self.engine.close()
 
 
 class Sessions:
@@ -272,9 +282,13 @@ class Sessions:
         """Return the policy in words (R41)."""
         return self.engine.policy.report()
 
+    def bridges(self) -> tuple[BridgeReport, ...]:
+        """Say what each bridge to another session library adopted and refused, in this process."""
+        return () if self.engine.adoption is None else self.engine.adoption.reports()
+
     def close(self) -> None:
         """Release the store."""
-        drive(self.engine.store.close())
+        drive(self.engine.close())
 
 
 async def _of_user(engine: Engine, user: str, current: Session | None) -> list[SessionInfo]:

@@ -1,0 +1,419 @@
+"""Adopt old sessions: each once, whatever happens on the way, and never again after its end.
+
+An old cookie counts as generation -1 of the session that it becomes, so the rules of `rotation` hold for it as they
+stand: until the browser shows a token of generation 0, every response to the old cookie hands one out (two tabs, a lost
+response); for `grace` after that it is served; later it is a replay, and the session ends (R30).
+
+    step    store                                                    if the process stops right after it
+    1       load the mark: a tombstone says "adopted", go to 6       -
+    2       read the old session                                     -
+    3       create the mark                                          the next request goes on with step 4
+    4       create the session, which ends the mark: one step        the next request goes on with step 6
+    5       ended all at once since? then end it                     -
+    6       end the old session                                      the next request does it
+    7       the session is served, the old cookie deleted            as with a lost response
+
+The mark's id is a hash of the old session's identity. It is an ordinary tombstone, kept until the old library would
+refuse the cookie by itself or, where it never does, a month beyond the bridge's deadline. The session's seed is derived
+from the ring of keys and the old identity, so that whoever meets the mark finds the session without any pointer in the
+store. Neither a copy of the old store nor the ring alone gives a token.
+
+That a user's sessions, or all, were ended at once is remembered by further marks: what was not adopted by then would
+come back to life otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+from ..errors import StoreError, StoreUnavailable
+from . import events
+from .ids import SEED_BYTES, Token, session_id
+from .keys import KeyRing
+from .legacy import BridgeReport, Found, OldSession, OpenBridge, Refusal, Tally, Why, mark_id, storable
+from .policy import Policy
+from .ports import AtLimit, Created, Gone, Loaded, Replaces, Stale, Store, Sweeping, Taken
+from .record import SCHEMA, Context, Control, EndReason, Line, Record, Tombstone
+from .requests import Facts
+
+# The branch of generation -1: what stands for the old cookie itself.
+OLD_BRANCH: Final = b"legacy"
+_MONTH: Final = 30 * 86_400.0
+_PENDING: Final = 3_600.0  # how long a half-done adoption may wait for its next request (seconds)
+_USER: Final = b"user"
+_EVERYTHING: Final = b"everything"
+_SLOTS: Final = (b"0", b"1")
+_SWEEP: Final = 1_000
+_MAX_SWEEPS: Final = 10_000
+_ROUNDS: Final = 8
+
+
+class Adopted(NamedTuple):
+    """Hold the session that an old cookie stands for, as the store holds it, and the token that the cookie is worth."""
+
+    token: Token
+    session_id: str
+    loaded: Loaded
+
+
+class Outcome(NamedTuple):
+    """Hold what became of the old cookies of one request.
+
+    `forget`: Set-Cookie values that delete the ones that are spent. `blocked`: the request may begin no anonymous
+    session, because its old one could not be asked for.
+    """
+
+    adopted: Adopted | None = None
+    forget: tuple[str, ...] = ()
+    blocked: bool = False
+
+
+class Visitor(NamedTuple):
+    """Hold what a new record needs to know of the client, and what events may say of it."""
+
+    context: Context
+    place: str
+    source: str
+
+
+class Adoption:
+    """Do the I/O of adopting, in the one order it may happen in."""
+
+    def __init__(
+        self,
+        bridges: Iterable[OpenBridge],
+        *,
+        store: Store,
+        ring: KeyRing,
+        policy: Policy,
+        tell: Callable[[events.Event], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.bridges = tuple(bridges)
+        self._tallies = tuple(Tally() for _ in self.bridges)
+        self._store = store
+        self._policy = policy
+        self._tell = tell
+        self._clock = clock
+        self._keys = tuple(ring.derive(b"legacy adoption").values())
+
+    def reports(self) -> tuple[BridgeReport, ...]:
+        """Return what each bridge did in this process."""
+        return tuple(
+            BridgeReport(bridge.name, bridge.until, tally.adopted, dict(tally.refused))
+            for bridge, tally in zip(self.bridges, self._tallies, strict=True)
+        )
+
+    async def close(self) -> None:
+        """Release what the bridges hold open."""
+        for bridge in self.bridges:
+            await bridge.close()
+
+    # -- a request without a session of ours ---------------------------------------------------------------------------
+
+    async def open(self, facts: Facts, visitor: Callable[[], tuple[Context, str, str]], now: float) -> Outcome:
+        """Find the session that the request's old cookies stand for, and adopt it if it was not yet.
+
+        Raises:
+            StoreError: our store failed, or the old one, and its bridge fails closed.
+        """
+        forget: tuple[str, ...] = ()
+        for bridge, tally in zip(self.bridges, self._tallies, strict=True):
+            old = bridge.recognise(facts, now) if now < bridge.until else None
+            if old is None:
+                continue
+            case = _Case(self, bridge, tally, Visitor(*visitor()), now)
+            if isinstance(old, Refusal):
+                case.refuse(old.why)
+                continue
+            try:
+                adopted = await case.adopt(old)
+            except _Refused as refused:
+                case.refuse(refused.why)
+                if refused.why == "outage":
+                    return Outcome(None, forget, blocked=True)
+                if refused.spent:
+                    forget = (*forget, bridge.cookie.delete())
+                continue
+            return Outcome(adopted, (*forget, bridge.cookie.delete()))
+        return Outcome(None, forget)
+
+    # -- ends ----------------------------------------------------------------------------------------------------------
+
+    async def retire(self, facts: Facts, now: float, done: tuple[str, ...]) -> tuple[str, ...]:
+        """End what the browser still holds of the old libraries; return the Set-Cookie values that delete it.
+
+        `done` holds those of cookies that were dealt with.
+
+        A sign-in or a sign-out leaves no older session behind that could come up when the present one is over.
+
+        Raises:
+            StoreError: a store failed.
+        """
+        forget: tuple[str, ...] = ()
+        for bridge in self.bridges:
+            delete = bridge.cookie.delete()
+            old = bridge.recognise(facts, now) if now < bridge.until and delete not in done else None
+            if old is None or isinstance(old, Refusal):
+                continue
+            await self._put(mark_id(bridge.kind, old.identity), _horizon(bridge, old), now)
+            try:
+                await bridge.end(old)
+            except StoreError:
+                if bridge.on_outage == "refuse":
+                    raise
+            forget = (*forget, delete)
+        return forget
+
+    async def close_user(self, user: str) -> None:
+        """Remember that all of a user's sessions were ended at once: those not adopted yet are not adopted any more.
+
+        Call it before the store is told to end them, so that no adoption under way slips through between.
+        """
+        now = self._clock()
+        if self._stands(now):
+            await self._put(_user_mark(user), self._last(), now)
+
+    async def close_before_everything(self) -> None:
+        """Remember that every session is about to be ended; see `close_everything`."""
+        now = self._clock()
+        if self._stands(now) and not await self.is_closed(None):
+            await self._put(mark_id(_EVERYTHING, _SLOTS[0]), self._last(), now)
+
+    async def close_everything(self) -> None:
+        """Remember that every session was ended, in the new epoch: a mark of the one that ended is swept with it."""
+        now = self._clock()
+        if not self._stands(now):
+            return
+        for _ in range(_MAX_SWEEPS):
+            for slot in _SLOTS:
+                mark = mark_id(_EVERYTHING, slot)
+                if isinstance(await self._store.create(mark, _pending(now)), Created):
+                    await self._store.end(mark, Tombstone(EndReason.EVERYTHING, now, self._last()))
+                    return
+            # Two ends of everything within the time that the sweep needs: both marks are of epochs that ended.
+            if not isinstance(self._store, Sweeping) or not await self._store.sweep(now, _SWEEP):
+                break
+        raise StoreUnavailable("the old sessions could not be shut out")
+
+    async def is_closed(self, user: str | None) -> bool:
+        """Tell whether all sessions, or all of this user's, were ended at once while bridges stood."""
+        marks = [mark_id(_EVERYTHING, slot) for slot in _SLOTS]
+        if user is not None:
+            marks.append(_user_mark(user))
+        for mark in marks:
+            if await self._store.load(mark) is not None:
+                return True
+        return False
+
+    def _stands(self, now: float) -> bool:
+        return any(now < bridge.until for bridge in self.bridges)
+
+    def _last(self) -> float:
+        return max(bridge.until for bridge in self.bridges) + _MONTH
+
+    async def _put(self, mark: str, horizon: float, now: float) -> None:
+        """Leave a tombstone under an id where nothing has lived."""
+        await self._store.create(mark, _pending(now))
+        await self._store.end(mark, Tombstone(EndReason.RENEWED, now, horizon))
+
+    # -- what a case asks ----------------------------------------------------------------------------------------------
+
+    @property
+    def store(self) -> Store:
+        """Return the store."""
+        return self._store
+
+    @property
+    def policy(self) -> Policy:
+        """Return the limits."""
+        return self._policy
+
+    def tell(self, event: events.Event) -> None:
+        """Tell the sinks."""
+        self._tell(event)
+
+    def tokens(self, bridge: OpenBridge, old: OldSession) -> tuple[Token, ...]:
+        """Return the token that the old cookie is worth, under each key of the ring, newest first."""
+        what = bridge.kind + b"\0" + old.identity
+        return tuple(Token(hmac.digest(key, what, hashlib.sha256)[:SEED_BYTES], -1, OLD_BRANCH) for key in self._keys)
+
+
+class _Refused(Exception):
+    """Say that an old session is not adopted; `spent`: its cookie is of no use any more, and may be deleted."""
+
+    def __init__(self, why: Why, *, spent: bool = False) -> None:
+        super().__init__(why)
+        self.why: Why = why
+        self.spent = spent
+
+
+class _Case:
+    """Adopt the session of one old cookie."""
+
+    __slots__ = ("_adoption", "_bridge", "_now", "_tally", "_visitor")
+
+    def __init__(self, adoption: Adoption, bridge: OpenBridge, tally: Tally, visitor: Visitor, now: float) -> None:
+        self._adoption = adoption
+        self._bridge = bridge
+        self._tally = tally
+        self._visitor = visitor
+        self._now = now
+
+    def refuse(self, why: Why) -> None:
+        """Count and tell a refusal."""
+        self._tally.count(why)
+        self._adoption.tell(
+            events.LegacyRefused(at=self._now, source=self._visitor.source, bridge=self._bridge.name, why=why)
+        )
+
+    async def adopt(self, old: OldSession) -> Adopted:
+        """Return the session that the cookie stands for.
+
+        Raises:
+            _Refused: there is none.
+            StoreError: a store failed.
+        """
+        store, now, bridge = self._adoption.store, self._now, self._bridge
+        mark = mark_id(bridge.kind, old.identity)
+        held = await store.load(mark)
+        if isinstance(held, Tombstone):
+            return await self._resume(old)
+        found = await self._find(old)
+        data, dropped = storable(found.data, self._adoption.policy.max_bytes)
+        record = self._record(found, data)
+        token = self._adoption.tokens(bridge, old)[0]
+        sid = session_id(token.seed)
+        if held is None:
+            await store.create(mark, _pending(now))
+        if not await self._create(
+            sid, record, mark, Tombstone(EndReason.RENEWED, now, _horizon(bridge, old), found.user)
+        ):
+            return await self._resume(old)
+        if await self._adoption.is_closed(found.user):
+            tombstone = Tombstone(EndReason.USER, now, now + self._adoption.policy.tombstone, found.user)
+            await store.end(sid, tombstone)
+            await self._end(old)
+            raise _Refused("closed", spent=True)
+        self._tally.adopted += 1
+        self._adoption.tell(
+            events.SessionAdopted(
+                at=now,
+                session=sid,
+                user=found.user,
+                source=self._visitor.source,
+                bridge=bridge.name,
+                dropped=tuple(sorted({*dropped, *found.dropped})),
+            )
+        )
+        await self._end(old)
+        return Adopted(token, sid, record)
+
+    async def _resume(self, old: OldSession) -> Adopted:
+        """Return the session that the old one has become, under whichever key of the ring that was.
+
+        The old session is ended once more: whoever has adopted it may not have come to that.
+        """
+        for token in self._adoption.tokens(self._bridge, old):
+            sid = session_id(token.seed)
+            loaded = await self._adoption.store.load(sid)
+            if loaded is not None:
+                await self._end(old)
+                if not isinstance(loaded, Record):
+                    self._tally.count("spent")  # the engine tells why
+                return Adopted(token, sid, loaded)
+        raise _Refused("spent", spent=True)
+
+    async def _find(self, old: OldSession) -> Found:
+        try:
+            found = await self._bridge.find(old, self._now)
+        except StoreError as error:
+            if self._bridge.on_outage == "refuse":
+                raise
+            raise _Refused("outage") from error
+        if found is None:
+            raise _Refused("unknown")
+        if isinstance(found, Refusal):
+            raise _Refused(found.why)
+        return found
+
+    async def _end(self, old: OldSession) -> None:
+        """End the old session. If that fails the request fails, and the next one with the old cookie tries again."""
+        try:
+            await self._bridge.end(old)
+        except StoreError:
+            if self._bridge.on_outage == "refuse":
+                raise
+            self.refuse("outage")
+
+    async def _create(self, sid: str, record: Record, mark: str, tombstone: Tombstone) -> bool:
+        """Create the session in place of its mark; False: another request has done it meanwhile."""
+        adoption, now, user = self._adoption, self._now, record.control.user
+        policy, store = adoption.policy, adoption.store
+        replaces = Replaces(mark, tombstone, True, 0, 0)
+        limit = policy.max_sessions if user is not None else None
+        for _ in range(_ROUNDS):
+            match await store.create(sid, record, replaces=replaces, limit=limit):
+                case Created(evicted):
+                    for one in evicted:
+                        adoption.tell(events.SessionEnded(at=now, session=one, reason=EndReason.EVICTED))
+                    return True
+                case Taken() | Stale():
+                    return False
+                case Gone(left):
+                    if left is not None:
+                        return False
+                    # A mark that nobody came back to in time.
+                    await store.create(mark, _pending(now))
+                case AtLimit(sessions):
+                    adoption.tell(events.LimitReached(at=now, user=user, action=policy.on_limit))
+                    if policy.on_limit == "refuse":
+                        raise _Refused("limit")
+                    ending = await store.end(
+                        sessions[0][0], Tombstone(EndReason.LIMIT, now, now + policy.tombstone, user)
+                    )
+                    for one, whose in ending.ended:
+                        adoption.tell(
+                            events.SessionEnded(
+                                at=now, session=one, user=whose, reason=EndReason.LIMIT, confirmed=ending.confirmed
+                            )
+                        )
+        raise StoreUnavailable("an old session could not be adopted")
+
+    def _record(self, found: Found, data: dict[str, bytes]) -> Record:
+        """Return the new session: our own limits from now on, and no factor, for none is known (R89).
+
+        Nobody has seen a token of it: its line is empty, and the old cookie is what came before.
+        """
+        now, visitor = self._now, self._visitor
+        control = Control(
+            schema=SCHEMA,
+            created_at=now,
+            authenticated_at=now,
+            rotated_at=now,
+            line=Line(),
+            previous=Line(head=OLD_BRANCH, first_seen=now, candidates=(OLD_BRANCH,)),
+            user=found.user,
+            user_key=found.user_key if found.user_key in data else None,
+            context=visitor.context,
+            place=visitor.place,
+        )
+        return Record(control, data, now, self._adoption.policy.deadline(control, now))
+
+
+def _pending(now: float) -> Record:
+    """Return what stands under a mark until it is a tombstone: nobody's, empty."""
+    control = Control(schema=SCHEMA, created_at=now, authenticated_at=now, rotated_at=now)
+    return Record(control, {}, now, now + _PENDING)
+
+
+def _horizon(bridge: OpenBridge, old: OldSession) -> float:
+    """Return until when a mark is kept: the old library refuses the cookie itself by then, or the bridge is gone."""
+    return bridge.until + _MONTH if old.expires_at is None else old.expires_at + 1.0
+
+
+def _user_mark(user: str) -> str:
+    return mark_id(_USER, user.encode("utf-8", "surrogatepass"))
