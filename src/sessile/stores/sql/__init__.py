@@ -5,7 +5,7 @@ What it promises
   over what was just read and a plain create are one statement and one round trip as well.
 - Writes of different keys both win. A save first tries one UPDATE over the version that was read; if somebody was
   faster, it locks the row and merges. Deadlocks and serialization failures are tried again within the verb's budget.
-- Each verb is one transaction at most: `create` with the session it replaces and the user's limit, `end_user`, `retire`.
+- Each verb is one transaction at most: `create` with the one it replaces and the user's limit, `end_user`, `retire`.
 - An end is durable before it is acknowledged: `durability` says what `Ending.confirmed` claims, and what it does not.
 - A verb takes `timeout` seconds (5) at most, for waiting in the pool, connecting, locks and statements together, and
   then raises `StoreUnavailable`. A single write that was under way has an unknown outcome then, as with any database;

@@ -93,7 +93,7 @@ def read(url: StoreUrl) -> tuple[Address, dict[str, Any]]:
     postgresql = url.scheme == POSTGRESQL
     theirs = _POSTGRESQL if postgresql else _MYSQL
     ours = _OURS if postgresql else {name: reader for name, reader in _OURS.items() if name != "pgbouncer"}
-    options = url.options(ours | dict.fromkeys(theirs, text))
+    options = url.options({**ours, **dict.fromkeys(theirs, text)})
     extra = {name: options.pop(name) for name in theirs if name in options}
     database = url.path.removeprefix("/")
     if not database:

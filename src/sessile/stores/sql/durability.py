@@ -1,11 +1,11 @@
 """What `Ending.confirmed` claims, and how it is found out.
 
-    PostgreSQL       the commit was flushed to the primary's disk (`synchronous_commit` is raised to `on` for ends, and
-                     `fsync` is on), to every synchronous standby's, and, with `confirm=replicas`, to the disk of every
-                     standby that streams from it now. A standby that is not attached is not waited for
-    MariaDB, MySQL   the commit was flushed to the primary's disk (`innodb_flush_log_at_trx_commit=1`, and `sync_binlog=1`
-                     if there is a binary log), and, with `confirm=replicas`, no replica is attached, or semi-synchronous
-                     replication is working: at least one replica has it, the one that a failover must choose
+    PostgreSQL   the commit was flushed to the primary's disk (`synchronous_commit` is raised to `on` for ends, and
+                 `fsync` is on), to every synchronous standby's, and, with `confirm=replicas`, to the disk of every
+                 standby that streams from it now. A standby that is not attached is not waited for
+    MariaDB,     the commit was flushed to the primary's disk (`innodb_flush_log_at_trx_commit=1`, and `sync_binlog=1`
+    MySQL        if there is a binary log), and, with `confirm=replicas`, no replica is attached, or semi-synchronous
+                 replication is working: at least one replica has it, the one that a failover must choose
 
 `confirm=primary` leaves the replicas out: an end may then be lost by a failover to a replica that lags, and is still
 called confirmed. Only what was looked at is claimed: what may not be looked at makes an end unconfirmed. PostgreSQL
@@ -35,7 +35,7 @@ _MYSQL_REPLICAS: Final = """SHOW GLOBAL STATUS WHERE Variable_name IN
 def look(link: Link, target: str | None, *, replicas: bool) -> tuple[bool | None, str | None]:
     """Tell whether what was committed is as durable as it can be: yes, no, or not yet (None).
 
-    `target` is the position in the log that replicas must have reached: what an earlier look returned beside its answer.
+    `target` is the position in the log that replicas must have reached: what an earlier look returned beside it.
     """
     if link.queries.postgresql:
         return _look_postgresql(link, target, replicas=replicas)

@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 import weakref
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, Final, Protocol
 
-from sqlalchemy import URL, AsyncAdaptedQueuePool, Engine, QueuePool, create_engine, event, exc
+from sqlalchemy import URL, AsyncAdaptedQueuePool, Dialect, Engine, QueuePool, create_engine, event, exc
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from ...core.record import Codec
@@ -33,7 +32,7 @@ class Engines(Protocol):
     """Offer links."""
 
     @property
-    def dialect_of(self) -> Any:
+    def dialect_of(self) -> Dialect:
         """Return the dialect that statements are compiled for."""
         ...
 
@@ -41,7 +40,7 @@ class Engines(Protocol):
         """Return the engine for here and now."""
         ...
 
-    def link(self, engine: Engine, queries: Queries, codec: Codec, deadline: float) -> Any:
+    def link(self, engine: Engine, queries: Queries, codec: Codec, deadline: float) -> AbstractContextManager[Link]:
         """Lend a link, in a `with`; one that is left by an exception in the middle of its work is thrown away."""
         ...
 
@@ -60,8 +59,11 @@ class Own:
         self._pool = pool
         self._name = drivers.driver_name(address, blocking=blocking)
         self._arguments = drivers.arguments(address, blocking=blocking, timeout=timeout, pgbouncer=pgbouncer)
-        self._reset()
-        self.dialect_of = self._make().dialect
+        self._lock = threading.Lock()
+        self._engines: dict[asyncio.AbstractEventLoop | None, Engine] = {}
+        self._opened: weakref.WeakKeyDictionary[Engine, weakref.WeakSet[Any]] = weakref.WeakKeyDictionary()
+        self._last: tuple[asyncio.AbstractEventLoop | None, Engine] | None = None
+        self.dialect_of: Dialect = self._make().dialect
         _all.add(self)
 
     def current(self) -> Engine:
@@ -105,14 +107,9 @@ class Own:
 
     def forget(self) -> None:
         """Begin anew in a forked child; the parent's connections are never closed there."""
-        _abandoned.append(self._engines)
-        self._reset()
-
-    def _reset(self) -> None:
+        _abandoned.append((self._engines, self._opened))
         self._lock = threading.Lock()
-        self._engines: dict[asyncio.AbstractEventLoop | None, Engine] = {}
-        self._opened: weakref.WeakKeyDictionary[Engine, weakref.WeakSet[Any]] = weakref.WeakKeyDictionary()
-        self._last: tuple[asyncio.AbstractEventLoop | None, Engine] | None = None
+        self._engines, self._opened, self._last = {}, weakref.WeakKeyDictionary(), None
 
     def _make(self) -> Engine:
         options: dict[str, Any] = {
@@ -159,8 +156,8 @@ class Given:
     """Use the application's engine."""
 
     def __init__(self, engine: Engine | AsyncEngine) -> None:
-        self._engine = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
-        self.dialect_of = self._engine.dialect
+        self._engine: Engine = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+        self.dialect_of: Dialect = self._engine.dialect
 
     def current(self) -> Engine:
         """Return the one engine there is."""
@@ -197,11 +194,6 @@ def _look(connection: Any, _record: Any, _proxy: Any) -> None:
     """Refuse a pooled connection that its server has closed; the pool then opens another."""
     if not drivers.is_silent(_driver_connection(connection)):
         raise exc.DisconnectionError
-
-
-def now() -> float:
-    """Return the clock that deadlines are of."""
-    return time.monotonic()
 
 
 _all: weakref.WeakSet[Own] = weakref.WeakSet()

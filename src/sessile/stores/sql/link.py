@@ -1,4 +1,4 @@
-"""A link: one connection, as the verbs see it. The verbs are plain functions; the asynchronous door runs them in a greenlet.
+"""A link: one connection, as verbs see it. They are plain functions; the asynchronous door runs them in a greenlet.
 
 PooledLink       a connection of the store's own pool, spoken to through the driver. It is in autocommit mode, so that a
                  single statement is a single round trip; transactions are begun by hand
@@ -48,6 +48,10 @@ class Link(ABC):
     @abstractmethod
     def change_text(self, text: str, values: Any = None) -> int:
         """Run a statement of the driver's own form, and return how many rows it met."""
+
+    @abstractmethod
+    def backend(self) -> int | None:
+        """Return the number of the server's process, as PostgreSQL's driver was told."""
 
     def fetch(self, sql: Sql, values: Mapping[str, Any]) -> Rows:
         """Run a SELECT."""
@@ -111,6 +115,11 @@ class Link(ABC):
         return self.deadline - time.monotonic()
 
 
+def _backend(driver_connection: Any) -> int | None:
+    info = getattr(driver_connection, "info", None)
+    return getattr(info, "backend_pid", None)
+
+
 def _literal(value: bytes | str | float | None) -> str:
     """Write a value into a statement for MariaDB or MySQL, whose drivers do the same: they send no parameters.
 
@@ -139,6 +148,10 @@ class PooledLink(Link):
         self._pooled = pooled
         connection: Any = pooled.dbapi_connection
         self._cursor: Any = connection.cursor
+
+    def backend(self) -> int | None:
+        """Return the number of the server's process."""
+        return _backend(self._pooled.driver_connection)
 
     def fetch_text(self, text: str, values: Any = None) -> Rows:
         """Run a statement and return its rows."""
@@ -170,6 +183,10 @@ class BorrowedLink(Link):
     def __init__(self, queries: Queries, codec: Codec, deadline: float, connection: Connection) -> None:
         super().__init__(queries, codec, deadline)
         self._connection = connection
+
+    def backend(self) -> int | None:
+        """Return the number of the server's process."""
+        return _backend(self._connection.connection.driver_connection)
 
     def fetch_text(self, text: str, values: Any = None) -> Rows:
         """Run a statement and return its rows."""

@@ -11,13 +11,13 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     ClauseElement,
+    ColumnClause,
     ColumnElement,
     Delete,
     Dialect,
     Insert,
     Integer,
     ScalarSelect,
-    Select,
     Update,
     and_,
     bindparam,
@@ -32,10 +32,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.engine import Compiled
+from sqlalchemy.sql.selectable import GenerativeSelect
 
 from .schema import Tables
 
 POSTGRESQL: Final = "postgresql"
+_ZERO: Final[ColumnClause[int]] = literal_column("0", Integer)
+_ONE: Final[ColumnClause[int]] = literal_column("1", Integer)
 
 
 class Sql(NamedTuple):
@@ -56,10 +59,8 @@ class Queries:
         self._saves: dict[tuple[frozenset[str], bool], Sql] = {}
 
         earlier = epoch.alias("later")
-        self._current: ScalarSelect[int] = select(
-            func.coalesce(func.max(epoch.c.number), literal_column("0"))
-        ).scalar_subquery()
-        ended_at = select(earlier.c.started_at).where(earlier.c.number == session.c.epoch + literal_column("1"))
+        self._current: ScalarSelect[int] = select(func.coalesce(func.max(epoch.c.number), _ZERO)).scalar_subquery()
+        ended_at = select(earlier.c.started_at).where(earlier.c.number == session.c.epoch + _ONE)
         self._columns = (
             session.c.control,
             session.c.data,
@@ -77,7 +78,7 @@ class Queries:
         load = select(*self._columns).where(by_id)
         self.load = self.compiled(load)
         self.lock = self.compiled(load.with_for_update())
-        self.taken = self.compiled(select(literal_column("1")).select_from(session).where(by_id))
+        self.taken = self.compiled(select(_ONE).select_from(session).where(by_id))
         self.insert = self.compiled(self._insert())
         self.touch = self.compiled(self._touch())
         dying = self._entomb(tombstone=bindparam("new_tombstone"), expires_at=bindparam("new_expires_at"))
@@ -122,7 +123,7 @@ class Queries:
     def built(self, statement: ClauseElement) -> tuple[Sql, Mapping[str, Any]]:
         """Compile a statement that holds its values, lists of any length among them."""
         compiled: Compiled = statement.compile(dialect=self._dialect, compile_kwargs={"render_postcompile": True})
-        return _sql(compiled), compiled.params
+        return _sql(compiled), compiled.params or {}
 
     def save(self, columns: frozenset[str], *, over: bool) -> Sql:
         """Return the UPDATE of these columns; `over`: only if nobody wrote to the row since it was read."""
@@ -150,7 +151,7 @@ class Queries:
         """Return the UPDATE that brings `due` up to date."""
         return update(self._session).values(due=self._session.c.expires_at).where(self._session.c.id.in_(keys))
 
-    def ended_epochs(self) -> Select[Any]:
+    def ended_epochs(self) -> GenerativeSelect:
         """Return what finds rows of ended epochs, through the index of deadlines."""
         session = self._session
         return (
@@ -159,7 +160,7 @@ class Queries:
             .limit(bindparam("limit"))
         )
 
-    def due(self) -> Select[Any]:
+    def due(self) -> GenerativeSelect:
         """Return what finds rows that may be past their deadline, through the index of deadlines."""
         session = self._session
         return (
@@ -171,7 +172,7 @@ class Queries:
 
     def _insert(self) -> Insert:
         names = ("id", "seen_at", "expires_at", "due", "revision", "version", "owner", "control", "data")
-        values = {name: bindparam(name) for name in names}
+        values: dict[str, Any] = {name: bindparam(name) for name in names}
         statement: Insert = insert(self._session).values(epoch=self._current, **values)
         if self.postgresql:
             statement = postgresql.insert(self._session).values(epoch=self._current, **values).on_conflict_do_nothing()
@@ -194,7 +195,7 @@ class Queries:
         )
 
     def _new_epoch(self) -> Insert:
-        number = func.coalesce(func.max(self._epoch.c.number), literal_column("0")) + literal_column("1")
+        number = func.coalesce(func.max(self._epoch.c.number), _ZERO) + _ONE
         at = bindparam("started_at", type_=self._epoch.c.started_at.type)
         return insert(self._epoch).from_select(["number", "started_at"], select(number, at))
 
@@ -203,15 +204,15 @@ class Queries:
             high, low = (bindparam(name, type_=Integer()) for name in ("high", "low"))
             return self.compiled(select(func.pg_advisory_xact_lock(high, low)))
         meta = self.tables.meta
-        statement = mysql.insert(meta).values(name=bindparam("name"), value=literal_column("0"))
-        return self.compiled(statement.on_duplicate_key_update(value=literal_column("0")))
+        statement = mysql.insert(meta).values(name=bindparam("name"), value=_ZERO)
+        return self.compiled(statement.on_duplicate_key_update(value=_ZERO))
 
-    def _stats(self) -> Select[Any]:
+    def _stats(self) -> GenerativeSelect:
         session = self._session
         live = and_(self.alive, session.c.expires_at > bindparam("now"))
         owner = case((live, session.c.owner))
         return select(
-            func.count(case((live, literal_column("1")))),
+            func.count(case((live, _ONE))),
             func.count(owner),
             func.count(owner.distinct()),
             func.count(session.c.tombstone),

@@ -15,7 +15,7 @@ PostgreSQL writes no index at all for them (heap-only tuples), and MariaDB one p
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BigInteger, Column, Double, Index, LargeBinary, MetaData, String, Table
 from sqlalchemy.dialects import mysql
@@ -23,7 +23,7 @@ from sqlalchemy.types import TypeEngine
 
 PREFIX: Final = "sessile_"
 _MYSQL: Final = ("mysql", "mariadb")
-_OPTIONS: Final = {
+_OPTIONS: Final[dict[str, Any]] = {
     f"{name}_{option}": value
     for name in _MYSQL
     for option, value in (("engine", "InnoDB"), ("row_format", "DYNAMIC"), ("default_charset", "utf8mb4"))

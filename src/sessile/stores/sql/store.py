@@ -89,6 +89,7 @@ class SqlStore(Verbs):
         self._codec = codec
         self._timeout = timeout
         self._migrating = migrate == "auto"
+        self._pgbouncer = pgbouncer
         self._replicas = confirm == "replicas"
         self._queries = Queries(self._engines.dialect_of, tables(MetaData(schema=schema), prefix=prefix))
         self._prepared = False
@@ -149,8 +150,8 @@ class SqlStore(Verbs):
 
     async def diagnose(self) -> tuple[Diagnosis, ...]:
         """Look at the server: its durability, its limits, its clock, the way to it, and the schema."""
-        work = partial(diagnosis.look, at=time.time())
-        return await self._attempt(work, lost=_LOST)
+        work = partial(diagnosis.look, pgbouncer=self._pgbouncer, replicas=self._replicas)
+        return await self._attempt(partial(_alone, work), lost=_LOST)
 
     async def close(self) -> None:
         """Close the connections that are the store's own; later verbs raise `StoreUnavailable`."""
@@ -234,8 +235,9 @@ class SqlStore(Verbs):
     def _linked(self, step: Callable[[Link], T], deadline: float) -> T:
         link: Link | None = None
         try:
-            with self._engines.link(self._engines.current(), self._queries, self._codec, deadline) as link:
-                return step(link)
+            with self._engines.link(self._engines.current(), self._queries, self._codec, deadline) as lent:
+                link = lent
+                return step(lent)
         except Exception as error:
             if not _is_databases(error):
                 raise
@@ -245,7 +247,7 @@ class SqlStore(Verbs):
 
     async def _nap(self, seconds: float) -> None:
         if self._blocking:
-            time.sleep(seconds)
+            time.sleep(seconds)  # noqa: ASYNC251 - the blocking door blocks
         else:
             await asyncio.sleep(seconds)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -54,10 +55,10 @@ class Within(Verbs):
         try:
             if self._blocking:
                 return self._work(work, durable=durable)
-            return await greenlet_spawn(self._work, work, durable=durable)
+            return await greenlet_spawn(partial(self._work, work, durable=durable))
         except (ConfigurationError, asyncio.CancelledError, ValueError):
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised as the store's own, which repeats nothing of it
             fault = fault_of(error)
         raise store_error(fault)
 

@@ -1,0 +1,54 @@
+"""`sessile migrate`: make the tables of a SQL store, or bring them up to date."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Final
+
+import typer
+
+from ..errors import ConfigurationError
+from ..stores import open_store
+from .output import JsonOption, say, say_json
+from .store import ENVIRONMENT
+
+_SCHEMES: Final = ("postgresql://", "mysql://", "mariadb://")
+
+
+def migrate(
+    url: Annotated[
+        str,
+        typer.Argument(envvar=ENVIRONMENT, metavar="URL", help="The store, as in postgresql://user@host/database."),
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Make the tables of a SQL store, or bring them up to date.
+
+    Safe to run twice, from several machines at once, and while the application is running. Exits with 2 if the tables
+    are of a later version of Sessile.
+    """
+    if not url.startswith(_SCHEMES):
+        raise ConfigurationError("only postgresql://, mariadb:// and mysql:// have tables to migrate")
+    before, after = asyncio.run(_migrate(url))
+    if as_json:
+        say_json({"before": before, "after": after})
+    elif before == after:
+        say(f"the session tables are up to date (schema {after})")
+    else:
+        say(
+            f"the session tables went from schema {before} to {after}"
+            if before
+            else f"made the session tables ({after})"
+        )
+
+
+async def _migrate(url: str) -> tuple[int, int]:
+    # The SQL store alone has this power; its module needs SQLAlchemy, which this one must not.
+    from ..stores.sql import SqlStore
+
+    store = open_store(url, blocking=False)
+    assert isinstance(store, SqlStore)
+    try:
+        return await store.migrate()
+    finally:
+        await store.close()
