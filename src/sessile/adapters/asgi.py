@@ -4,11 +4,11 @@
     guard               an unsafe request from another site is refused         403
     load                the cookie's session is opened, once                   503: the application is never called
     own endpoints       <prefix>/session.js, status, extend, logout            -
-    application         `scope["session"]` is the `Session`                    StepUpRequired: 303, 401 or 403
+    application         `scope["session"]` is the `Session`                    StepUpRequired: commit, 303, 401 or 403
     commit              at http.response.start                                 503, 403, 409 in place of the response
 
 An error of the application before its response starts commits nothing; an error that it answers itself (a 4xx, a 5xx)
-is a response like any other. After the start the session is frozen: a change in the midst of a stream raises
+is a response like any other, and so is `StepUpRequired`. After the start the session is frozen: a change in the midst of a stream raises
 `SessionClosed`. A stream may still look, so one whose length is not known counts as having looked if there is a
 session. If the commit fails, the application's `send` raises what failed, so that nothing that waits for the response
 (a background task) runs, and the client has its answer already. Messages of another kind pass untouched.
@@ -27,11 +27,12 @@ from msgspec.structs import replace
 
 from ..core import answers
 from ..core.answers import NOTHING, Answer
+from ..core.cookies import TARGETED
 from ..core.crosssite import SAFE_METHODS
 from ..core.requests import Facts
 from ..core.session import Session
 from ..core.sessions import AsyncSessions
-from ..errors import ConfigurationError, SessileError, StoreError
+from ..errors import ConfigurationError, SessileError, StepUpRequired, StoreError
 from . import replies
 from .replies import PREFIX, WITHOUT_BODY, Pages, Reply
 
@@ -47,7 +48,8 @@ _OWNERS: Final = "sessile.sessions"
 _PASSIVE: Final = replies.PASSIVE_HEADER.encode()
 _SCHEMES: Final = {"ws": "http", "wss": "https"}
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_MERGED: Final = frozenset({b"cache-control", b"vary"})
+_TARGETED: Final = frozenset(name.encode() for name in TARGETED)
+_OF_CACHES: Final = frozenset({b"cache-control", b"vary"}) | _TARGETED
 # What the two answers that most responses get look like, if the application says nothing about caches itself.
 _CONSTANT: Final[dict[Answer, RawHeaders]] = {
     NOTHING: [],
@@ -128,6 +130,7 @@ class SessionMiddleware:
             nonlocal begun, failed
             if not begun and message["type"] == "http.response.start":
                 begun = True
+                message = _readable(message)
                 _foresee(session, message)
                 answer = self._engine.commit_unchanged(session)
                 if answer is None:
@@ -147,7 +150,7 @@ class SessionMiddleware:
         except Exception as error:
             if begun and failed is None:
                 raise
-            await self._answer_error(error, failed, facts(), send)
+            await self._answer_error(error, failed, session, facts(), send)
 
     async def _open(self, scope: Scope, facts: Facts, send: Send) -> Session | None:
         """Open the request's session; None: it has been answered, and the application is not called."""
@@ -172,15 +175,30 @@ class SessionMiddleware:
         await self._serve_own(which, facts, session, send)
         return None
 
-    async def _answer_error(self, error: Exception, failed: SessileError | None, facts: Facts, send: Send) -> None:
+    async def _ask(self, error: StepUpRequired, session: Session, facts: Facts, send: Send) -> None:
+        """Ask for a proof: a response like any other, so what was done before is done (a sign-out, above all)."""
+        try:
+            answer = await self._engine.commit(session)
+        except SessileError as failed:
+            return await self._refuse(failed, facts, send, unanswered=True)
+        reply = replies.refusal(error, facts, self.pages)
+        assert reply is not None
+        return await _send_reply(reply, facts, send, answer)
+
+    async def _answer_error(
+        self, error: Exception, failed: SessileError | None, session: Session, facts: Facts, send: Send
+    ) -> None:
         """Answer what the application raised before its response began, or because its commit failed; or raise it."""
         if failed is None:
+            if isinstance(error, StepUpRequired):
+                return await self._ask(error, session, facts, send)
             if not isinstance(error, SessileError):
                 raise error
             await self._refuse(error, facts, send, unanswered=True)
         # The client has its answer, unless the mistake is the application's own: that one goes its way.
         elif replies.refusal(failed, facts, self.pages) is None or not _comes_from(error, failed):
             raise error
+        return None
 
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -198,13 +216,8 @@ class SessionMiddleware:
     def _is_inside_itself(self, scope: Scope) -> bool:
         """Tell whether a middleware outside has this request in its care already, with the same door."""
         owners: tuple[AsyncSessions, ...] = scope[_OWNERS]
-        if self.sessions in owners:
+        if replies.is_inside(self.sessions, owners):
             return True
-        name = self._engine.cookie.name
-        if any(owner.engine.cookie.name == name for owner in owners):
-            raise ConfigurationError(
-                f"two nested SessionMiddlewares with doors of their own both use the cookie {name!r}"
-            )
         scope[_OWNERS] = (*owners, self.sessions)
         return False
 
@@ -249,7 +262,7 @@ class SessionMiddleware:
             scope.get("method", "GET"),
             _SCHEMES.get(scheme, scheme),
             _server(scope, scheme) if host is None else host.decode("latin-1"),
-            root + path if root and not path.startswith(root) else path,
+            path if not root or _is_below(path, root) else root + path,
             peer[0] if peer else "",
             "" if cookie is None else cookie.decode("latin-1"),
             partial(_header, headers),
@@ -267,7 +280,12 @@ def by_name(listed: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 def _below_mount(scope: Scope) -> str:
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
-    return path[len(root) :] if root and path.startswith(root) else path
+    return path[len(root) :] if root and _is_below(path, root) else path
+
+
+def _is_below(path: str, root: str) -> bool:
+    """Tell whether a path names its mount already; servers differ. A mount ends at a segment."""
+    return path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/")
 
 
 def _header(headers: dict[bytes, bytes], name: str) -> str | None:
@@ -287,6 +305,12 @@ def _joined(listed: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     return headers
 
 
+def _readable(message: Message) -> Message:
+    """Return the message with a list of headers: they may come as something that can be read only once."""
+    headers = message.get("headers", ())
+    return message if isinstance(headers, (list, tuple)) else {**message, "headers": list(headers)}
+
+
 def _foresee(session: Session, message: Message) -> None:
     """Count a response of unknown length as one that looks: the rest is made when the headers are gone (R19)."""
     if session.base is None or session.accessed or message["status"] in WITHOUT_BODY:
@@ -304,7 +328,7 @@ def with_answer(message: Message, answer: Answer) -> Message:
     present: dict[bytes, bytes] = {}
     for name, value in headers:
         lowered = name.lower()
-        if lowered in _MERGED:
+        if lowered in _OF_CACHES:
             present[lowered] = value if lowered not in present else present[lowered] + b", " + value
     if not present:
         ours = _CONSTANT.get(answer) or _encoded(answer.headers(None, None))
@@ -316,6 +340,8 @@ def with_answer(message: Message, answer: Answer) -> Message:
         )
     )
     replaced = {name for name, _ in ours if name != b"set-cookie"}
+    if answer.is_private:
+        replaced |= _TARGETED
     return {**message, "headers": [*(pair for pair in headers if pair[0].lower() not in replaced), *ours]}
 
 

@@ -6,6 +6,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ..core.answers import NOTHING, READ, Answer
+from ..core.cookies import TARGETED
 from ..core.crosssite import SAFE_METHODS
 from ..core.requests import Facts
 from ..core.sessions import Sessions
@@ -86,27 +87,30 @@ def merged(headers: list[tuple[str, str]], answer: Answer) -> list[tuple[str, st
     """Return the application's headers with those of the session."""
     if answer is NOTHING:
         return headers
-    cache, vary = said_of_caches(headers)
+    cache, vary, targeted = said_of_caches(headers)
     ours = headers_of(answer, cache, vary)
-    if cache is None and vary is None:
+    if cache is None and vary is None and not targeted:
         return headers + ours
     replaced = {name for name, _ in ours if name != "set-cookie"}
+    if answer.is_private:
+        replaced |= TARGETED
     return [pair for pair in headers if pair[0].lower() not in replaced] + ours
 
 
-def said_of_caches(headers: list[tuple[str, str]]) -> tuple[str | None, str | None]:
-    """Return what the application itself says in Cache-Control and in Vary."""
+def said_of_caches(headers: list[tuple[str, str]]) -> tuple[str | None, str | None, bool]:
+    """Return what the application says in Cache-Control and in Vary, and if it speaks to caches of other names."""
     cache: str | None = None
     vary: str | None = None
+    targeted = False
     for name, value in headers:
-        match name.lower():
-            case "cache-control":
-                cache = value if cache is None else f"{cache}, {value}"
-            case "vary":
-                vary = value if vary is None else f"{vary}, {value}"
-            case _:
-                pass
-    return cache, vary
+        lowered = name.lower()
+        if lowered == "cache-control":
+            cache = value if cache is None else f"{cache}, {value}"
+        elif lowered == "vary":
+            vary = value if vary is None else f"{vary}, {value}"
+        elif lowered in TARGETED:
+            targeted = True
+    return cache, vary, targeted
 
 
 def headers_of(answer: Answer, cache: str | None, vary: str | None) -> list[tuple[str, str]]:

@@ -25,9 +25,19 @@ import msgspec
 
 from ..core.requests import Facts
 from ..core.session import Session
-from ..errors import ConflictError, SessileError, SessionGone, StepUpRequired, StoreError, TooManySessions
+from ..core.sessions import AsyncSessions, Sessions
+from ..errors import (
+    ConfigurationError,
+    ConflictError,
+    SessileError,
+    SessionGone,
+    StepUpRequired,
+    StoreError,
+    TooManySessions,
+)
 
 Headers = list[tuple[str, str]]
+Door = AsyncSessions | Sessions
 PREFIX: Final = "/.sessile"
 PASSIVE_HEADER: Final = "sessile-passive"
 Endpoint = Literal["session.js", "status", "extend", "logout"]
@@ -76,6 +86,20 @@ class Pages(NamedTuple):
     login_url: str | None = None
     step_up_url: str | None = None
     after_logout: str = "/"
+
+
+def is_inside(sessions: Door, owners: tuple[Door, ...]) -> bool:
+    """Tell whether a middleware outside has this request in its care already, with the same door.
+
+    Raises:
+        ConfigurationError: one of them has another door and the same cookie: each would refuse the other's tokens.
+    """
+    if sessions in owners:
+        return True
+    name = sessions.engine.cookie.name
+    if any(owner.engine.cookie.name == name for owner in owners):
+        raise ConfigurationError(f"two nested SessionMiddlewares with doors of their own both use the cookie {name!r}")
+    return False
 
 
 def endpoint(path: str, prefix: str | None) -> Endpoint | None:

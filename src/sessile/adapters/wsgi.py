@@ -4,7 +4,7 @@
     guard               an unsafe request from another site is refused         403
     load                the cookie's session is opened, once                   503: the application is never called
     own endpoints       <prefix>/session.js, status, extend, logout            -
-    application         `environ["sessile.session"]` is the `Session`          StepUpRequired: 303, 401 or 403
+    application         `environ["sessile.session"]` is the `Session`          StepUpRequired: commit, 303, 401 or 403
     commit              at the first chunk that is not empty, or at the end    503, 403, 409 in place of the response
 
 The application's status and headers are held back until the commit is done, so a sign-in that was not stored was never
@@ -22,10 +22,10 @@ from ..core.answers import NOTHING, Answer
 from ..core.requests import Facts
 from ..core.session import Session
 from ..core.sessions import Sessions
-from ..errors import SessileError, StoreError
+from ..errors import SessileError, StepUpRequired, StoreError
 from . import replies
 from .environ import ENVIRON_KEY, check_door, is_refused, merged, read_request
-from .replies import PREFIX, WITHOUT_BODY, Pages, Reply
+from .replies import PREFIX, WITHOUT_BODY, Pages, Reply, is_inside
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
-_OWNER: Final = "sessile.sessions"
+_OWNERS: Final = "sessile.sessions"
 _BODILESS: Final = frozenset(map(str, WITHOUT_BODY))
 
 
 class SessionMiddleware:
     """Give a WSGI application sessions.
 
-    `sessions` is the blocking door; middlewares that are nested with the same one work as one. `prefix` is where
-    Sessile's own endpoints are, below where the application is mounted (None: nowhere). `login_url` and `step_up_url`
-    are where pages are sent that need more than the session proves, `after_logout` is where a sign-out form lands.
-    Requests whose path begins with one of `passive_paths`, or that carry `Sessile-Passive: 1`, are no activity of the
-    user (R40).
+    `sessions` is the blocking door; middlewares that are nested with the same one work as one, with another one they
+    need another cookie, and another `environ_key` if both sessions are to be reached. `prefix` is where Sessile's own
+    endpoints are, below where the application is mounted (None: nowhere). `login_url` and `step_up_url` are where
+    pages are sent that need more than the session proves, `after_logout` is where a sign-out form lands. Requests whose
+    path begins with one of `passive_paths`, or that carry `Sessile-Passive: 1`, are no activity of the user (R40).
 
     Raises:
         ConfigurationError: `sessions` is not the blocking door.
@@ -72,7 +72,8 @@ class SessionMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        if environ.get(_OWNER) is self._sessions:
+        owners: tuple[Sessions, ...] = environ.get(_OWNERS, ())
+        if owners and is_inside(self._sessions, owners):
             return self._app(environ, start_response)
         facts, which = read_request(environ, self._prefix, self._passive_paths)
         if is_refused(self._sessions, facts):
@@ -93,7 +94,7 @@ class SessionMiddleware:
                 return _refuse(error, facts, self._pages, start_response)
             return _send(reply, facts, start_response, answer)
         environ[self._key] = session
-        environ[_OWNER] = self._sessions
+        environ[_OWNERS] = (*owners, self._sessions)
         return _Exchange(self, environ, session, facts, start_response).run()
 
     def commit(self, session: Session, environ: WSGIEnvironment) -> Answer:
@@ -159,6 +160,8 @@ class _Exchange:
             _close(body)
             if self._answer is not None or self._replaced is not None:
                 raise
+            if isinstance(error, StepUpRequired):
+                return self._ask(error)
             return _refuse(error, self._facts, self._door.pages, self._start_response)
         except BaseException:
             _close(body)
@@ -167,6 +170,14 @@ class _Exchange:
             _close(body)
             return self._replaced
         return chunks
+
+    def _ask(self, error: StepUpRequired) -> Iterable[bytes]:
+        """Ask for a proof: a response like any other, so what was done before is done (a sign-out, above all)."""
+        try:
+            answer = self._door.commit(self._session, self._environ)
+        except SessileError as failed:
+            return _refuse(failed, self._facts, self._door.pages, self._start_response)
+        return _refuse(error, self._facts, self._door.pages, self._start_response, answer)
 
     def _begun(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """Commit as soon as there is something to send; return what is to be sent."""
@@ -206,6 +217,7 @@ class _Exchange:
         if not data:
             return
         if not self._has_begun:
+            self._foresee()
             try:
                 self._begin()
             except SessileError as error:
@@ -267,11 +279,13 @@ def _send(reply: Reply, facts: Facts, start_response: StartResponse, answer: Ans
     return [] if facts.method == "HEAD" or not reply.body else [reply.body]
 
 
-def _refuse(error: SessileError, facts: Facts, pages: Pages, start_response: StartResponse) -> Iterable[bytes]:
+def _refuse(
+    error: SessileError, facts: Facts, pages: Pages, start_response: StartResponse, answer: Answer = NOTHING
+) -> Iterable[bytes]:
     reply = replies.refusal(error, facts, pages)
     if reply is None:
         raise error
-    return _send(reply, facts, start_response)
+    return _send(reply, facts, start_response, answer)
 
 
 def _is_file(body: Iterable[bytes], environ: WSGIEnvironment) -> bool:

@@ -31,6 +31,11 @@ class Answer(NamedTuple):
         """Tell whether the response sets or deletes any cookie of ours."""
         return self.cookie is not None or bool(self.more)
 
+    @property
+    def is_private(self) -> bool:
+        """Tell whether no shared cache may keep the response; then headers in `cookies.TARGETED` must go (R19)."""
+        return self.carries or self.sets_cookie
+
     def headers(self, cache_control: str | None, vary: str | None) -> list[tuple[str, str]]:
         """Return the headers to set, given the two that the application has set itself.
 
@@ -39,7 +44,7 @@ class Answer(NamedTuple):
         headers: list[tuple[str, str]] = []
         if self.vary:
             headers.append(("vary", vary_on_cookie(vary)))
-        if self.sets_cookie or self.carries:
+        if self.is_private:
             headers.append(("cache-control", uncacheable(cache_control, sets_cookie=self.sets_cookie)))
         if self.cookie is not None:
             headers.append(("set-cookie", self.cookie))

@@ -27,6 +27,19 @@ _EPOCH: Final = "Thu, 01 Jan 1970 00:00:00 GMT"
 
 # What a session sets on a response, beside its cookie.
 NO_STORE: Final = "no-store"
+# What caches of other names obey before Cache-Control (RFC 9213 and older ways): left out where that says no-store.
+TARGETED: Final = frozenset(
+    {
+        "akamai-cache-control",
+        "cdn-cache-control",
+        "cloudflare-cdn-cache-control",
+        "edge-control",
+        "netlify-cdn-cache-control",
+        "surrogate-control",
+        "vercel-cdn-cache-control",
+        "x-accel-expires",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from msgspec.structs import replace
 
 from ...core.answers import NOTHING, Answer
 from ...core.bridge import drive
+from ...core.cookies import TARGETED
 from ...core.crosssite import SAFE_METHODS
 from ...core.requests import Facts
 from ...core.session import Session
@@ -221,6 +222,9 @@ def _told(session: DjangoSession, response: HttpResponseBase, answer: Answer) ->
     if answer is NOTHING:
         return response
     headers = response.headers
+    if answer.is_private:
+        for name in [name for name in headers if name.lower() in TARGETED]:
+            del headers[name]
     for name, value in headers_of(answer, headers.get("Cache-Control"), headers.get("Vary")):
         if name == "set-cookie":
             _set_cookie(response, value)

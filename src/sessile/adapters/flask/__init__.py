@@ -48,7 +48,7 @@ from ...errors import ConfigurationError
 from ..environ import check_door
 from ..replies import PREFIX, Pages
 from . import login
-from .interface import HANDLED, SessileInterface
+from .interface import HANDLED, Answered, SessileInterface
 from .session import FlaskSession
 
 if TYPE_CHECKING:
@@ -130,7 +130,10 @@ class Sessile:
         )
         app.extensions[_EXTENSION] = sessions
         app.session_interface = interface
+        app.url_value_preprocessors.setdefault(None, []).insert(0, interface.refuse)
         app.before_request_funcs.setdefault(None, []).insert(0, interface.enter)
+        # Where HTTP exceptions are trapped for debugging, only one with a handler of its own still passes.
+        app.register_error_handler(Answered, Answered.get_response)
         for kind in HANDLED:
             app.register_error_handler(kind, interface.handle)
         login.follow(app)

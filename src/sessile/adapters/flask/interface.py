@@ -2,20 +2,23 @@
 
 moment                       Flask's hook                 what happens
 the context is pushed        `open_session`               guard, own endpoints without a session, load
-before anything of the app   first `before_request`       a request that must not pass ends here, through Flask
+before anything of the app   first `url_value_…`          a request that must not pass ends here, through Flask
+before the view              first `before_request`       Sessile's own endpoints
 after all `after_request`    `save_session`               commit; a failed one takes the response's place
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, Request, Response, request
 from flask.sessions import SessionInterface, SessionMixin
+from werkzeug.exceptions import HTTPException
 
 from ...core.answers import NOTHING, Answer
 from ...core.bridge import drive
+from ...core.cookies import TARGETED
 from ...core.sessions import Sessions
 from ...errors import (
     ConflictError,
@@ -38,6 +41,13 @@ if TYPE_CHECKING:
 
 # Answered by an error handler that the application may replace with its own.
 HANDLED = (StepUpRequired, StoreError, TooManySessions, ConflictError, SessionGone)
+
+
+class Answered(HTTPException):
+    """Carry a response past everything of the application: Flask sends what has a response and no status code."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response=response)
 
 
 class SessileInterface(SessionInterface):
@@ -73,8 +83,19 @@ class SessileInterface(SessionInterface):
             session.asks_for = which
         return session
 
+    def refuse(self, _endpoint: str | None, _values: dict[str, Any] | None) -> None:
+        """Answer a request that must not pass, before anything of the application runs.
+
+        Raises:
+            Answered: that is the answer.
+            StoreError: the store failed when the session was opened.
+        """
+        session = present().get(ENVIRON_KEY)
+        if type(session) is Unopened:
+            raise Answered(respond(session.refuse()))
+
     def enter(self) -> Response | None:
-        """Answer what never reaches the application: refused requests and Sessile's own endpoints."""
+        """Answer Sessile's own endpoints."""
         # Not `flask.session`: looking through the proxy counts as access, and would add Vary to every response.
         session = present().get(ENVIRON_KEY)
         if type(session) is FlaskSession:
@@ -82,8 +103,6 @@ class SessileInterface(SessionInterface):
             which = session.asks_for
             if which is not None:
                 return respond(replies.serve(which, session.opened.facts, session, self._pages))
-        elif type(session) is Unopened:
-            return respond(session.refuse())
         return None
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
@@ -186,7 +205,10 @@ def become(response: Response, other: Response) -> None:
 
 def add_headers(headers: Headers, answer: Answer) -> None:
     """Put the session's headers among the application's."""
-    cache, vary = said_of_caches(headers.to_wsgi_list())
+    cache, vary, targeted = said_of_caches(headers.to_wsgi_list())
+    if targeted and answer.is_private:
+        for name in TARGETED:
+            headers.remove(name)
     for name, value in headers_of(answer, cache, vary):
         if (name == "vary" and vary is not None) or (name == "cache-control" and cache is not None):
             headers.set(name, value)
