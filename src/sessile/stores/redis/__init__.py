@@ -1,0 +1,31 @@
+"""Sessions in Redis or Valkey: for many machines, either door, 7.0 and newer, no module."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ...core.record import PLAIN, Codec
+from ...errors import ExtraMissing
+from ..url import StoreUrl
+from .address import Settings
+
+try:
+    import hiredis as hiredis
+    import redis as redis
+except ImportError:
+    raise ExtraMissing("a Redis or Valkey store", "redis") from None
+
+from .store import RedisStore
+from .wire import Single
+
+__all__: Final = ["RedisStore", "open_url"]
+
+
+def open_url(url: StoreUrl, *, blocking: bool, codec: Codec = PLAIN) -> RedisStore:
+    """Open a store; `address` says how its URL is written.
+
+    Raises:
+        ConfigurationError: the URL is malformed, or has an unknown option.
+    """
+    settings = Settings.of(url)
+    return RedisStore(settings, Single(settings, blocking=blocking), codec=codec, blocking=blocking)

@@ -1,0 +1,117 @@
+"""The connections of the blocking door to one server: a pool that many threads share."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from redis.exceptions import RedisError, ResponseError
+
+from ...errors import StoreUnavailable
+from .address import Address, Settings
+from .failures import is_lost, wrapped
+from .link import BlockingLink, Command, blocking_link, packed
+
+
+class BlockingNode:
+    """Send commands to one server. `address` says where it is when a connection is opened."""
+
+    def __init__(self, settings: Settings, address: Callable[[], Address]) -> None:
+        self._settings: Final = settings
+        self._address: Final = address
+        self._closed = False
+        self._generation = 0
+        self._idle: list[BlockingLink] = []
+        self._slots = threading.Semaphore(settings.pool)
+
+    async def ask(self, command: Command, deadline: float) -> Any:
+        """Send one command and return its reply; an error that Redis replied is returned, not raised.
+
+        Raises:
+            StoreUnavailable: there was no reply before the deadline (seconds of the monotonic clock).
+        """
+        return self.talk((command,), deadline)[0]
+
+    async def exchange(self, commands: Sequence[Command], deadline: float) -> list[Any]:
+        """Send several commands on one connection and return their replies."""
+        return self.talk(commands, deadline)
+
+    def talk(self, commands: Sequence[Command], deadline: float) -> list[Any]:
+        """Do what `exchange` does, without a coroutine."""
+        slots, generation = self._slots, self._generation
+        if not slots.acquire(timeout=max(deadline - time.monotonic(), 0)):
+            raise StoreUnavailable("all connections to Redis are in use")
+        try:
+            link = None
+            try:
+                link = self._take(deadline)
+                replies = _talk(link, commands, deadline)
+            except BaseException as error:
+                if link is not None:
+                    link.disconnect()
+                if isinstance(error, RedisError | OSError):
+                    self.drop()
+                    raise wrapped(error) from None
+                raise
+            if generation != self._generation:
+                link.disconnect()
+                raise StoreUnavailable("Redis moved to another server meanwhile")
+            self._idle.append(link)
+            if any(isinstance(reply, Exception) and is_lost(reply) for reply in replies):
+                self.drop()
+            return replies
+        finally:
+            slots.release()
+
+    def drop(self) -> None:
+        """Give up all connections, and what is being read through them."""
+        self._generation += 1
+        idle, self._idle = self._idle, []
+        for link in idle:
+            with suppress(OSError):
+                link.disconnect()
+
+    async def close(self) -> None:
+        """Close the connections; later calls raise `StoreUnavailable`."""
+        self._closed = True
+        self.drop()
+
+    def forget(self) -> object:
+        """Begin anew in a forked child and return what belongs to the parent."""
+        abandoned, self._idle = self._idle, []
+        self._slots = threading.Semaphore(self._settings.pool)
+        return abandoned
+
+    def _take(self, deadline: float) -> BlockingLink:
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        while True:
+            try:
+                link = self._idle.pop()
+            except IndexError:
+                break
+            try:
+                if not link.can_read():  # else the server has closed it
+                    return link
+            except (RedisError, OSError):
+                pass
+            link.disconnect()
+        link = blocking_link(self._settings, self._address())
+        link.connect()
+        return link
+
+
+def _talk(link: BlockingLink, commands: Sequence[Command], deadline: float) -> list[Any]:
+    # redis-py sets a socket's timeout once; the verb's budget may have been spent in part.
+    link._sock.settimeout(max(deadline - time.monotonic(), 0.001))  # pyright: ignore[reportPrivateUsage]
+    link.send_packed_command([b"".join(map(packed, commands))], check_health=False)
+    replies: list[Any] = []
+    for _ in commands:
+        try:
+            replies.append(link.read_response())
+        except ResponseError as error:
+            replies.append(error)
+    return replies
