@@ -658,7 +658,7 @@ class StoreContract:
         await store.end(ended_before, first)
         session_id, record, at = new_id(), new_record("ann", a=0), time.time()
         await store.create(session_id, record)
-        await store.end_everything(at)
+        assert (await store.end_everything(at)).ended == ()
         later = new_id()
         await store.create(later, new_record("ann"))
         await store.end_everything(at + 1)

@@ -82,6 +82,7 @@ class Verbs(ABC):
         work = partial(rows.end_user, user=user, tombstone=tombstone, keep=keep)
         return await self._confirm(await self._transact(work, durable=True))
 
-    async def end_everything(self, at: float) -> None:
+    async def end_everything(self, at: float) -> Ending:
         """Begin a new epoch, durably: one row, whatever the number of sessions."""
         await self._transact(partial(rows.end_everything, at=at), durable=True)
+        return await self._confirm(Ending(()))
