@@ -155,7 +155,7 @@ class _Talk(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        buffer, position = self._buffer, 0
+        buffer, position, answered = self._buffer, 0, list[_Asked]()
         buffer += data
         try:
             while self._waiting:
@@ -166,14 +166,17 @@ class _Talk(asyncio.Protocol):
                 reply, position = parsed
                 asked.replies.append(reply)
                 if len(asked.replies) == len(asked.commands):
-                    self._waiting.popleft()
-                    if not asked.answered.done():
-                        asked.answered.set_result(asked.replies)
+                    answered.append(self._waiting.popleft())
             del buffer[:position]
             if buffer and not self._waiting:
                 raise Malformed("more than was asked for")
         except Malformed as error:
+            self._waiting.extendleft(reversed(answered))  # what came with nonsense is not believed either
             self.hang_up(f"it does not speak its protocol: {error}")
+            return
+        for asked in answered:
+            if not asked.answered.done():
+                asked.answered.set_result(asked.replies)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.hang_up("it hung up")
