@@ -33,7 +33,7 @@ from ..errors import StoreError, StoreUnavailable
 from . import events
 from .ids import SEED_BYTES, Token, session_id
 from .keys import KeyRing
-from .legacy import BridgeReport, Found, OldSession, OpenBridge, Refusal, Tally, Why, mark_id, storable
+from .legacy import BridgeReport, Found, OldSession, OpenBridge, Refusal, Tally, Why, mark_id, named, storable
 from .policy import Policy
 from .ports import AtLimit, Created, Gone, Loaded, Replaces, Stale, Store, Sweeping, Taken
 from .record import SCHEMA, Context, Control, EndReason, Line, Record, Tombstone
@@ -306,7 +306,7 @@ class _Case:
                 user=found.user,
                 source=self._visitor.source,
                 bridge=bridge.name,
-                dropped=tuple(sorted({*dropped, *found.dropped})),
+                dropped=tuple(sorted({named(key) for key in (*dropped, *found.dropped)})),
             )
         )
         await self._end(old)

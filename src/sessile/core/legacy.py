@@ -22,9 +22,10 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from ..errors import ConfigurationError, DataError
+from ..errors import ConfigurationError, DataError, UserInvalid
 from . import cookies, values
 from .requests import Facts
+from .session import user_name
 
 # What a browser sends of one cookie is 4096 bytes; some libraries set more, and some servers let it through.
 MAX_COOKIE_CHARS: Final = 16_384
@@ -253,11 +254,10 @@ def who(data: Mapping[str, Any], user: UserOf) -> tuple[str | None, str | None]:
 
 
 def _as_user(value: Any) -> str | None:
-    if value is None or isinstance(value, bool):
+    try:
+        return user_name(value)
+    except UserInvalid:
         return None
-    if not (isinstance(value, (str, int)) or type(value).__name__ == "UUID"):
-        return None
-    return str(value) or None
 
 
 def storable(data: Mapping[str, Any], limit: int) -> tuple[dict[str, bytes], tuple[str, ...]]:
@@ -274,7 +274,7 @@ def storable(data: Mapping[str, Any], limit: int) -> tuple[dict[str, bytes], tup
         largest = max(kept, key=lambda key: len(kept[key]))
         del kept[largest]
         dropped.append(largest)
-    return kept, tuple(sorted({named(key) for key in dropped}))
+    return kept, tuple(dropped)
 
 
 def named(key: str) -> str:

@@ -51,14 +51,14 @@ class FlaskCookie:
 
     def _decode(self, old: OldSession, now: float) -> Found | Refusal:
         raw = formats.payload(old.held)
-        data = raw if isinstance(raw, Refusal) else formats.read_json(raw)
-        if isinstance(data, Refusal):
-            return data
-        # Not `untag(data)`: one session with one key is no tagged value.
-        tagged = formats.untag({"": data})
-        if tagged is not formats.LOST and isinstance(tagged[""], dict):
-            return self._settled.found(tagged[""], demote=stale_login)
-        return self._settled.found({key: formats.untag(value) for key, value in data.items()}, demote=stale_login)
+        tagged = raw if isinstance(raw, Refusal) else formats.read_json(raw)
+        if isinstance(tagged, Refusal):
+            return tagged
+        data: dict[str, Any] = {key: formats.untag(value) for key, value in tagged.items()}
+        if formats.ESCAPED in tagged and len(tagged) == 1:
+            whole = formats.untag(tagged)
+            data = {} if whole is formats.LOST else whole
+        return self._settled.found(data, demote=stale_login)
 
 
 class FlaskSessionRedis:

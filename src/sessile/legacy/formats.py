@@ -50,8 +50,7 @@ def read(raw: bytes) -> dict[str, Any] | Refusal:
         except (ValueError, RecursionError, msgspec.DecodeError):
             continue
         if isinstance(found, dict):
-            named: dict[Any, Any] = found
-            return _with_text_keys(named)
+            return _with_text_keys(found)  # pyright: ignore[reportUnknownArgumentType]
     return Refusal("pickle" if looks_pickled(raw) else "undecodable")
 
 
@@ -128,6 +127,7 @@ def _date(text: str) -> dt.datetime:
     return parsedate_to_datetime(text).replace(tzinfo=dt.UTC)
 
 
+ESCAPED: Final = " di"
 _TAGS: Final[dict[str, Callable[[Any], Any]]] = {
     " t": tuple,
     " b": _bytes,
@@ -141,26 +141,33 @@ def untag(value: Any) -> Any:
     """Return what Flask's TaggedJSONSerializer wrote; a tag that is not Flask's own makes the value `LOST`."""
     if isinstance(value, list):
         items = [untag(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
-        return LOST if LOST in items else items
+        return LOST if any(item is LOST for item in items) else items
     if not isinstance(value, dict):
         return value
-    found: dict[str, Any] = {key: untag(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType]
-    if any(item is LOST for item in found.values()):
-        return LOST
-    if len(found) != 1:
-        return found
-    ((key, item),) = found.items()
-    if key == " di":
-        return (
-            {name[:-2]: one for name, one in cast("dict[str, Any]", item).items()} if isinstance(item, dict) else LOST
-        )
-    if key in _TAGS:
-        try:
-            return _TAGS[key](item)
-        except (ValueError, TypeError, AttributeError):
+    given = cast("dict[str, Any]", value)
+    if len(given) == 1:
+        ((key, item),) = given.items()
+        if key == ESCAPED and isinstance(item, dict):
+            # A mapping that looked like a tag, and was escaped.
+            return _mapping({name[:-2]: one for name, one in cast("dict[str, Any]", item).items()})
+        if key in _TAGS:
+            return _tagged(key, untag(item))
+        if key.startswith(" "):
+            # Flask's own tags begin with a blank, and so do those that applications add; no key that people write does.
             return LOST
-    # Flask's own tags begin with a blank, and so do those that applications add; no key that people write does.
-    return LOST if key.startswith(" ") else found
+    return _mapping(given)
+
+
+def _mapping(given: dict[str, Any]) -> Any:
+    found = {key: untag(item) for key, item in given.items()}
+    return LOST if any(item is LOST for item in found.values()) else found
+
+
+def _tagged(key: str, item: Any) -> Any:
+    try:
+        return LOST if item is LOST else _TAGS[key](item)
+    except (ValueError, TypeError, AttributeError):
+        return LOST
 
 
 def split(data: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
