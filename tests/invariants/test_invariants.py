@@ -185,7 +185,7 @@ class TestTheEndIsFinal:
                 assert reply.cookies == {}
             assert_nobody(with_token(world, token).get("/"))
             assert world.app.door("of_user", "ada") == []
-        assert world.app.door("stats").live == 0
+        assert world.live() == []
 
 
 @requirement("R19")
@@ -233,7 +233,7 @@ class TestAResponseThatCarriesASessionIsNeverCacheable:
         browser.get("/plain")
         world.clock.advance(Policy().rotation + 1)
         reply = browser.get("/plain")
-        assert COOKIE in reply.cookies
+        assert any(name.startswith(COOKIE) for name in reply.cookies)
         assert reply.is_kept_out_of_caches
 
     def test_a_visitor_s_page_varies_on_the_cookie_and_stays_public(self, world: World) -> None:

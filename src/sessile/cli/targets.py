@@ -23,7 +23,7 @@ from ..adapters.discovery import Door, sessions_of
 from ..core.bridge import drive
 from ..core.keyfile import ENVIRONMENT
 from ..core.keys import KeyRing
-from ..core.ports import Census, Diagnosable, Diagnosis, Embedded, Epochs, Store, UserIndex
+from ..core.ports import Census, Diagnosable, Diagnosis, Embedded, Epochs, InCookies, Store, UserIndex
 from ..core.sessions import AsyncSessions, Sessions, is_production
 from ..errors import ConfigurationError, SessileError, StoreError, WouldBlock
 from ..stores import open_store
@@ -186,6 +186,9 @@ def _store(store: Store) -> StoreFacts:
     diagnoses = _diagnosed(store)
     if isinstance(store, MemoryStore):
         return StoreFacts(kind="memory", lacks=lacks, diagnoses=diagnoses)
+    if isinstance(store, InCookies):
+        # What it says of itself tells whether sessions end; what they are, nobody can list.
+        return StoreFacts(kind="cookie", lacks=frozenset({"census"}), diagnoses=diagnoses)
     if isinstance(store, SqliteStore):
         beside = [store.path.with_name(store.path.name + suffix) for suffix in ("-wal", "-shm")]
         files = (_file(store.path), *(_file(path) for path in beside if path.exists()))

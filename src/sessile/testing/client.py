@@ -94,6 +94,8 @@ async def _mint(
     answer = await engine.commit(session)
     if answer.cookie is None or session.id is None:
         raise ConfigurationError("the session was not stored")
+    if answer.more:
+        raise ConfigurationError("the session takes several cookies: give the test less data")
     name, _, rest = answer.cookie.partition("=")
     return Minted(name, rest.partition(";")[0], session.id, answer.cookie)
 

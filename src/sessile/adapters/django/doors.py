@@ -62,7 +62,10 @@ class Doors:
         if self._asynchronous is None:
             with self._opening:
                 if self._asynchronous is None:
-                    is_one = not self._is_ours or self._store.startswith("memory:")
+                    in_memory = self._is_ours and (
+                        self._store.startswith("memory:") or "revocations=memory:" in self._store
+                    )
+                    is_one = in_memory or not self._is_ours
                     store = self.blocking.engine.store if is_one else self._store
                     self._asynchronous = AsyncSessions(store, **self._shared)
         return self._asynchronous

@@ -241,9 +241,8 @@ class DjangoSession(SignsIn, SessionBase):  # type: ignore[misc]  # the stubs ta
         is_late = is_late or (self.signed_out and self.base is not None and answer.cookie is None)
         if self.id is None:
             facts = replace(facts, cookie="")
-        elif self.id != before and answer.cookie is not None:
-            facts = replace(facts, cookie=answer.cookie.partition(";")[0])
-        # With the same id, what the browser has is what counts: a successor is not confirmed until it comes back.
+        else:
+            facts = engine.after(facts, answer, renewed=self.id != before)
         now = await engine.load(facts, DjangoSession)
         if is_late and now.base is None:
             now.opened.storable, now.ended = False, self.ended
@@ -305,8 +304,7 @@ async def open_session(engine: Engine, facts: Facts) -> DjangoSession:
 
 async def expired(engine: Engine, session: DjangoSession) -> DjangoSession:
     """End a session that is over, for good, and return what takes its place."""
-    if session.id is not None:
-        await engine.end(session.id, EndReason.IDLE)
+    await engine.expire(session)
     return session.nobody(EndReason.IDLE)
 
 
