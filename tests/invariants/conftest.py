@@ -10,11 +10,32 @@ from typing import Any
 import pytest
 
 from tests.invariants.harness import ADAPTERS, STORES, World, is_present, world
+from tests.invariants.in_cookies import NOT_APPLICABLE
+from tests.support.backends import EMBEDDED
 
 Make = Callable[..., World]
 
 
-@pytest.fixture(params=STORES, name="store")
+def _param(store: str) -> Any:
+    """Leave stores behind a socket out of the quick tests."""
+    return store if store in (*EMBEDDED, "cookie") else pytest.param(store, marks=pytest.mark.slow)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Take out what cannot apply to sessions that live in cookies; `in_cookies` says why, test by test."""
+    out = [item for item in items if _is_about_stores_alone(item)]
+    if out:
+        items[:] = [item for item in items if item not in out]
+        config.hook.pytest_deselected(items=out)
+
+
+def _is_about_stores_alone(item: pytest.Item) -> bool:
+    if not isinstance(item, pytest.Function) or item.originalname not in NOT_APPLICABLE:
+        return False
+    return getattr(item, "callspec", None) is not None and item.callspec.params.get("store") == "cookie"
+
+
+@pytest.fixture(params=[_param(name) for name in STORES], name="store")
 def fixture_store(request: pytest.FixtureRequest) -> str:
     """Name the store."""
     return str(request.param)

@@ -16,28 +16,28 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, cast
 from urllib.parse import urlencode
 
-import msgspec
-
+from sessile.core.bridge import drive
 from sessile.core.events import Event
+from sessile.core.keys import generate
 from sessile.core.policy import Policy
-from sessile.core.ports import Store
-from sessile.core.record import Record, Unreadable
+from sessile.core.record import Record
 from sessile.errors import StoreUnavailable
-from sessile.stores import open_store
+from tests.invariants.in_cookies import CookieSwitch, Unlisted
+from tests.support.backends import backend
 
 ADAPTERS: Final = ("asgi", "starlette", "wsgi", "flask", "django")
-STORES: Final = ("memory", "sqlite")
+STORES: Final = ("memory", "sqlite", "sealed", "redis", "postgresql", "mariadb", "memcached", "cookie")
+KEYS: Final = generate()
 COOKIE: Final = "__Host-id"
 HOST: Final = "app.example"
 ADDRESS: Final = "198.51.100.7"
@@ -177,6 +177,7 @@ class Switch:
         self.inner = store
         self.failing: set[str] = set()
         self.calls: list[str] = []
+        self.created: list[str] = []
 
     async def _call(self, verb: str, *args: Any, **options: Any) -> Any:
         self.calls.append(verb)
@@ -188,6 +189,7 @@ class Switch:
         return await self._call("load", session_id)
 
     async def create(self, session_id: str, record: Record, **options: Any) -> Any:
+        self.created.append(session_id)
         return await self._call("create", session_id, record, **options)
 
     async def save(self, session_id: str, change: Any, base: Record) -> Any:
@@ -199,30 +201,28 @@ class Switch:
     async def end(self, session_id: str, tombstone: Any) -> Any:
         return await self._call("end", session_id, tombstone)
 
-    async def of_user(self, user: str) -> Any:
-        return await self._call("of_user", user)
-
-    async def end_user(self, user: str, tombstone: Any, keep: frozenset[str] = frozenset()) -> Any:
-        return await self._call("end_user", user, tombstone, keep)
-
-    async def end_everything(self, at: float) -> Any:
-        return await self._call("end_everything", at)
-
-    async def sweep(self, now: float, limit: int) -> Any:
-        return await self._call("sweep", now, limit)
-
-    async def stats(self, now: float) -> Any:
-        return await self._call("stats", now)
-
-    async def scan(self, cursor: str | None, limit: int) -> Any:
-        return await self._call("scan", cursor, limit)
-
     async def close(self) -> None:
         await self.inner.close()
 
     @property
     def key_file(self) -> Path | None:
         return self.inner.key_file  # type: ignore[no-any-return]
+
+
+_FURTHER: Final = ("of_user", "end_user", "end_everything", "sweep", "stats", "scan", "retire")
+
+
+def switch(store: Any) -> Switch:
+    """Return a switch with the powers that the store has, and no others."""
+
+    def passing(verb: str) -> Callable[..., Any]:
+        async def call(self: Switch, *args: Any, **options: Any) -> Any:
+            return await self._call(verb, *args, **options)
+
+        return call
+
+    powers = {verb: passing(verb) for verb in _FURTHER if hasattr(store, verb)}
+    return cast("Switch", type("Switch", (Switch,), powers)(store))
 
 
 @dataclass
@@ -236,10 +236,23 @@ class World:
     events: list[Event]
     damage: Callable[[str], None]
     pool: ThreadPoolExecutor
+    blocking: bool
 
     def browser(self, **options: Any) -> Browser:
         """Return a new browser, with an empty jar."""
         return Browser(self, **options)
+
+    def live(self) -> list[Record]:
+        """Return the records of all sessions that are alive in the store."""
+
+        if isinstance(self.store, CookieSwitch):
+            return []  # nobody can list them
+
+        async def look() -> list[Record]:
+            found = [await self.store.inner.load(session_id) for session_id in dict.fromkeys(self.store.created)]
+            return [record for record in found if isinstance(record, Record)]
+
+        return drive(look()) if self.blocking else asyncio.run(look())
 
     def codes(self) -> list[str]:
         """Return the codes of the events so far."""
@@ -317,42 +330,21 @@ def world(adapter: str, store: str, directory: Path, **options: Any) -> Iterator
     """Start an application behind the adapter, on the store."""
     module = importlib.import_module(f"tests.invariants.apps.{adapter}_app")
     clock, gates, events = Clock(), Gates(), list[Event]()
-    path = directory / "sessions.db"
-    opened: Store = open_store(
-        "memory://" if store == "memory" else f"sqlite:///{path}", blocking=bool(module.BLOCKING)
-    )
-    switch = Switch(opened)
-    settings = {"clock": clock, "sinks": (events.append,), "policy": Policy(), **options}
-    app: App = module.start(switch, gates, settings)
+    settings = {"clock": clock, "sinks": (events.append,), "policy": Policy(), "keys": KEYS, **options}
 
-    def damage(half: str) -> None:
-        if store == "memory":
-            _damage_memory(opened, half)
+    blocking = bool(module.BLOCKING)
+    with ExitStack() as stack:
+        if store == "cookie":
+            switched: Any = CookieSwitch(directory, blocking=blocking)
+            damage: Callable[[str], None] = switched.damage
         else:
-            _damage_sqlite(path, half)
-
-    with ThreadPoolExecutor(64) as pool:
+            opened = stack.enter_context(backend(store, directory, blocking=blocking))
+            switched, damage = switch(opened.store), opened.damage
+        pool = stack.enter_context(ThreadPoolExecutor(64))
+        app: App = module.start(switched, gates, settings)
+        if store == "cookie":
+            app = Unlisted(app)
         try:
-            yield World(app, switch, clock, gates, events, damage, pool)
+            yield World(app, switched, clock, gates, events, damage, pool, blocking)
         finally:
             app.close()
-
-
-def _damage_memory(store: Any, half: str) -> None:
-    """Put what no decoder reads in place of the values; a record's other half is never bytes in memory."""
-    held = store._held
-    for session_id, record in list(held.items()):
-        if isinstance(record, Record):
-            held[session_id] = (
-                msgspec.structs.replace(record, data=dict.fromkeys(record.data, b"\xc1"))
-                if half == "data"
-                else Unreadable(half)
-            )
-
-
-def _damage_sqlite(path: Path, half: str) -> None:
-    """Write over a column of every row, behind the store's back."""
-    connection = sqlite3.connect(path, timeout=10)
-    with connection:
-        assert connection.execute(f"UPDATE session SET {half} = x'c1c1c1c1' WHERE tombstone IS NULL").rowcount
-    connection.close()
