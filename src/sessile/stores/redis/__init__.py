@@ -28,4 +28,7 @@ def open_url(url: StoreUrl, *, blocking: bool, codec: Codec = PLAIN) -> RedisSto
         ConfigurationError: the URL is malformed, or has an unknown option.
     """
     settings = Settings.of(url)
-    return RedisStore(settings, Single(settings, blocking=blocking), codec=codec, blocking=blocking)
+    kind = RedisStore
+    if settings.cache:
+        from .near import NearStore as kind
+    return kind(settings, Single(settings, blocking=blocking), codec=codec, blocking=blocking)

@@ -8,6 +8,8 @@ redis+cluster://[user:password@]host[:port],host
 ?timeout=1      seconds that a whole verb may take, with its retries
 &pool=20        connections to one server at most
 &prefix=sessile:    what all keys begin with
+&cache=near     keep sessions in the process and be told by Redis when they change (`near`)
+&entries=10000  of the near cache, at most
 &replicas=2     how many replicas there are, if more than are seen
 &lease=0        Sentinel: go on reading from a primary that nobody vouches for
 &ca=/path.pem   TLS: the certificates to trust instead of the system's
@@ -57,6 +59,8 @@ class Settings:
     pool: int = 20
     prefix: str = field(default="sessile:", repr=False)
     replicas: int = 0
+    cache: bool = False
+    entries: int = 10_000
     lease: bool = True
     sentinel_user: str | None = field(default=None, repr=False)
     sentinel_password: str | None = field(default=None, repr=False)
@@ -127,6 +131,8 @@ def _readers(*, tls: bool, unix: bool, topology: Topology) -> Mapping[str, Calla
         "pool": whole_number,
         "prefix": _prefix,
         "replicas": whole_number,
+        "cache": _near,
+        "entries": whole_number,
     }
     if tls:
         readers["ca"] = _file
@@ -143,6 +149,12 @@ def _prefix(value: str) -> str:
     if not 0 < len(value) <= 64 or "{" in value or "}" in value or not value.isprintable():
         raise ValueError("must be up to 64 printable characters without { and }")
     return value
+
+
+def _near(value: str) -> bool:
+    if value != "near":
+        raise ValueError("must be near, or not be given")
+    return True
 
 
 def _switch(value: str) -> bool:

@@ -54,6 +54,8 @@ class Census:
         self._wire: Final = wire
         self._names: Final = names
         self._patience: Final = patience
+        self._next: _Place | None = None  # where the next step of a sweep begins
+        self._left: list[tuple[str, bytes]] = []  # of its last batch
 
     async def count(self, now: float) -> Stats:
         """Count what is held; users are told apart by their hashes."""
@@ -99,32 +101,44 @@ class Census:
                     return Page(tuple(found), None if batch.following is None else str(batch.following))
         return Page(tuple(found), None)
 
-    async def sweep(self, cursor: str | None, now: float, limit: int) -> tuple[Removed, str | None]:
-        """Remove up to `limit` of what is past its deadline or of an ended epoch; return it and where to go on."""
-        match = _PLACE.fullmatch(cursor or "")
-        place = _Place(int(match[1]), int(match[2]), match[3]) if match else _Place()
+    async def sweep(self, now: float, limit: int) -> Removed:
+        """Remove up to `limit` of what is past its deadline or of an ended epoch, going on where the last step ended.
+
+        A batch is remembered until it is dealt with: were it asked for again, keys that went meanwhile would let others
+        take their places in it.
+        """
         removed: list[tuple[str, EndReason | None]] = []
         looked_at = steps = 0
-        async with aclosing(self._walk(place, indexes=True)) as walk:
-            async for batch in walk:
-                before = batch.place.after
-                for session_id, (head, epoch) in (await self._heads(batch.node, batch.keys)).items():
-                    if len(removed) == limit:
-                        return tuple(removed), str(batch.place._replace(after=before))
-                    before = session_id
-                    due, reason = _due(head, epoch, now)
-                    if due and await self._remove(session_id, head):
-                        removed.append((session_id, reason))
+        while looked_at < max(limit * _LOOKED_AT, 1) and steps < _STEPS:
+            if not self._left:
+                if steps and self._next is None:
+                    break
+                async with aclosing(self._walk(self._next or _Place(), indexes=True)) as walk:
+                    batch = await anext(walk, None)
+                if batch is None:  # there are fewer servers than there were
+                    self._next = None
+                    break
+                steps, self._next = steps + 1, batch.following
+                self._left = list(batch.keys.items())
                 for index in batch.indexes:
                     await self._prune(index, now)
-                looked_at, steps = looked_at + len(batch.keys), steps + 1
-                if len(removed) == limit or looked_at >= limit * _LOOKED_AT or steps == _STEPS:
-                    return tuple(removed), None if batch.following is None else str(batch.following)
-        return tuple(removed), None
+            some, self._left = self._left[:_AT_ONCE], self._left[_AT_ONCE:]
+            looked_at += len(some)
+            node = await self._wire.home(some[0][1], self._deadline()) if some else None
+            heads = await self._heads(node, dict(some)) if node is not None else {}
+            for place, (session_id, key) in enumerate(some):
+                if len(removed) == limit:
+                    self._left = some[place:] + self._left
+                    return tuple(removed)
+                due, reason = _due(*heads[session_id], now) if session_id in heads else (False, None)
+                if due and await self._remove(session_id, key, heads[session_id][0]):
+                    removed.append((session_id, reason))
+            if len(removed) == limit:
+                break
+        return tuple(removed)
 
-    async def _remove(self, session_id: str, head: Head) -> bool:
+    async def _remove(self, session_id: str, key: bytes, head: Head) -> bool:
         prefix = self._names.prefix if self._wire.together else b""
-        key = self._names.session(session_id)
         command = scripts.SWEEP.once((key,), head.raw, head.owner, session_id, prefix)
         return bool(await self._wire.ask(key, command, self._deadline()))
 

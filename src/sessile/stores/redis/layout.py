@@ -4,6 +4,7 @@ Every key carries a hash tag of one of 256 buckets, so that one server and a clu
 
     sessile:{b3f}:s:3f…   a session or its tombstone: a string; the bucket is the id's first two digits
     sessile:{b3f}:e       the bucket's epoch: a string
+    sessile:{b3f}:w       written when replicas are waited for, and gone after a second
     sessile:{ba1}:u:a1…   a user's sessions: a sorted set of ids by deadline; named by a hash, never by the user's name
 
 A value begins with a header that scripts compare and change in place:
@@ -83,6 +84,10 @@ class Names:
         """Return the key of a user's sessions."""
         digits = owner.hex()
         return b"%s{b%s}:u:%s" % (self.prefix, digits[:2].encode(), digits.encode())
+
+    def pulse(self, key: bytes) -> bytes:
+        """Return the key beside `key` that is written when replicas are waited for."""
+        return key[: len(self.prefix) + 6] + b"w"
 
     def pattern(self, kind: str) -> bytes:
         """Return the SCAN pattern of all keys of a kind (`s` or `u`)."""

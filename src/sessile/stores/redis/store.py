@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, Final, cast
+import weakref
+from functools import partial
+from typing import Any, Final
 
 from ...core.ports import AtLimit, Clash, Created, Ending, Gone, Loaded, Page, Replaces, Stale, Stats, Taken
 from ...core.record import Change, Codec, EndReason, Record, Tombstone, apply, clashes
@@ -15,6 +17,8 @@ from ...errors import StoreError, StoreUnavailable
 from . import layout, scripts
 from .address import Settings
 from .census import Census
+from .ending import surely
+from .keeper import End, Keeper
 from .layout import Names, is_id
 from .wire import Wire
 
@@ -33,8 +37,9 @@ class RedisStore:
         self._names = Names(settings.prefix)
         self._prefix = self._names.prefix if wire.together else b""
         self._timeout = settings.timeout
+        self._keeper = Keeper(wire, self._names, blocking=blocking, patience=settings.timeout)
+        _stores.add(self)
         self._census = Census(wire, self._names, patience=settings.timeout)
-        self._cursor: str | None = None  # of the next step of a sweep
 
     @property
     def blocking(self) -> bool:
@@ -72,9 +77,16 @@ class RedisStore:
             return Gone()
         else:
             arguments += ("",)
-        reply = await self._wire.ask(key, scripts.CREATE.once(keys, *arguments), self._deadline())
-        if reply[0] == _DONE or reply[0] == _TAKEN:
-            return Created() if reply[0] == _DONE else Taken()
+        deadline = self._deadline()
+        reply = await self._wire.ask(key, scripts.CREATE.once(keys, *arguments), deadline)
+        if reply[0] == _DONE:
+            if old is not None and is_id(old.session_id):
+                node = await self._wire.home(key, deadline)
+                end = self._end(old.session_id, old.tombstone)
+                self._keeper.keep((end,), node.assurance.identity, certain=True)
+            return Created()
+        if reply[0] == _TAKEN:
+            return Taken()
         if reply[0] == _LIMIT:
             found = layout.oldest_first(self._decode_all(reply[1:]))
             return AtLimit(tuple((other_id, other.control.created_at) for other_id, other in found))
@@ -127,13 +139,19 @@ class RedisStore:
         await self._wire.ask(key, command, self._deadline())
 
     async def end(self, session_id: str, tombstone: Tombstone) -> Ending:
-        """Put the tombstone in the record's place."""
+        """Put the tombstone in the record's place, on every replica."""
         if not is_id(session_id):
             return Ending(())
-        reply = await self._end(session_id, tombstone, b"")
+        end = self._end(session_id, tombstone)
+        try:
+            reply, certain, identity = await self._surely(end)
+        except BaseException:  # whoever stops waiting wants it done all the same
+            self._keeper.keep((end,), "", certain=False)
+            raise
         if reply[0] != _DONE:
-            return Ending(())
-        return Ending(((session_id, layout.user_of(self._codec, session_id, reply[2])),))
+            return Ending((), certain)
+        self._keeper.keep((end,), identity, certain=certain)
+        return Ending(((session_id, layout.user_of(self._codec, session_id, reply[2])),), certain)
 
     async def retire(
         self, session_id: str, tombstone: Tombstone, *, revision: int, version: int
@@ -141,9 +159,11 @@ class RedisStore:
         """End the session if nobody wrote to it."""
         if not is_id(session_id):
             return Gone()
-        reply = await self._end(session_id, tombstone, layout.mark_bytes(revision, version))
+        mark = layout.mark_bytes(revision, version)
+        reply, certain, identity = await self._surely(self._end(session_id, tombstone, mark))
         if reply[0] == _DONE:
-            return Ending(((session_id, layout.user_of(self._codec, session_id, reply[2])),))
+            self._keeper.keep((self._end(session_id, tombstone),), identity, certain=certain)
+            return Ending(((session_id, layout.user_of(self._codec, session_id, reply[2])),), certain)
         present = layout.decode(self._codec, session_id, *reply[1:3])
         return Stale(present) if type(present) is Record else _gone(present)
 
@@ -159,20 +179,31 @@ class RedisStore:
         owner = layout.owner_of(user)
         key = self._names.index(owner)
         command = scripts.END_USER.once((key,), self._prefix, owner, *_tomb(tombstone), *filter(is_id, keep))
-        reply = await self._wire.ask(key, command, self._deadline())
-        return Ending(tuple((raw.decode(), user) for raw in reply[::2]))
+        try:
+            reply, certain, identity = await self._surely((key, command))
+        except BaseException:
+            self._keeper.keep_search(partial(self._ends_of_user, user, tombstone, keep))
+            raise
+        ended = [raw.decode() for raw in reply[::2]]
+        ends = [self._end(session_id, tombstone) for session_id in ended]
+        self._keeper.keep(ends, identity, certain=certain)
+        return Ending(tuple((session_id, user) for session_id in ended), certain)
 
     async def end_everything(self, at: float) -> Ending:
         """Give every bucket a new epoch: 256 keys, whatever the number of sessions."""
         keys = tuple(self._names.epochs.values())
-        command = scripts.END_EVERYTHING.once(keys, os.urandom(layout.STAMP), layout.time_bytes(at))
-        await self._wire.ask(keys[0], command, self._deadline())
-        return Ending(())
+        end = keys[0], scripts.END_EVERYTHING.once(keys, os.urandom(layout.STAMP), layout.time_bytes(at))
+        try:
+            _, certain, identity = await self._surely(end)
+        except BaseException:
+            self._keeper.keep((end,), "", certain=False)
+            raise
+        self._keeper.keep((end,), identity, certain=certain)
+        return Ending((), certain)
 
     async def sweep(self, now: float, limit: int) -> tuple[tuple[str, EndReason | None], ...]:
         """Take a step through all keys and remove what is past its deadline; Redis itself removes most of it."""
-        removed, self._cursor = await self._census.sweep(self._cursor, now, limit)
-        return removed
+        return await self._census.sweep(now, limit)
 
     async def stats(self, now: float) -> Stats:
         """Count all keys, one by one."""
@@ -183,16 +214,37 @@ class RedisStore:
         return await self._census.page(self._codec, cursor, limit)
 
     async def close(self) -> None:
-        """Close the connections; later verbs raise `StoreUnavailable`."""
+        """Try once more what is not certain, and close the connections; later verbs raise `StoreUnavailable`."""
+        await self._keeper.close()
         await self._wire.close()
 
-    async def _end(self, session_id: str, tombstone: Tombstone, mark: bytes) -> list[Any]:
+    def forget(self) -> object:
+        """Begin anew in a forked child and return what belongs to the parent."""
+        return self._keeper.forget(), self._wire.forget()
+
+    def _end(self, session_id: str, tombstone: Tombstone, mark: bytes = b"") -> End:
         key = self._names.session(session_id)
         keys = (key, self._names.epoch(session_id))
-        command = scripts.END.once(keys, *_tomb(tombstone), mark, session_id, self._prefix, "")
-        return cast("list[Any]", await self._wire.ask(key, command, self._deadline()))
+        arguments = *_tomb(tombstone), mark, session_id, self._prefix, ""
+        return key, scripts.END.once(keys, *arguments)
+
+    async def _surely(self, end: End) -> tuple[Any, bool, str]:
+        deadline = self._deadline()
+        node = await self._wire.home(end[0], deadline)
+        (reply,), certain, identity = await surely(node, self._names.pulse(end[0]), (end[1],), deadline)
+        return reply, certain, identity
+
+    async def _ends_of_user(self, user: str, tombstone: Tombstone, keep: frozenset[str], deadline: float) -> list[End]:
+        """Return the ends that a failed `end_user` meant: sessions that came later are not among them."""
+        return [
+            self._end(session_id, tombstone)
+            for session_id, record in await self.of_user(user)
+            if session_id not in keep and record.control.created_at <= tombstone.at
+        ]
 
     def _deadline(self) -> float:
+        if self._keeper.idle:
+            self._keeper.follow()
         return time.monotonic() + self._timeout
 
     def _decode_all(self, reply: list[bytes]) -> list[tuple[str, Record]]:
@@ -203,6 +255,20 @@ class RedisStore:
             if type(loaded) is Record:
                 found.append((session_id, loaded))
         return found
+
+
+_stores: weakref.WeakSet[RedisStore] = weakref.WeakSet()
+_abandoned: list[object] = []
+
+
+def _after_fork_in_child() -> None:
+    # The parent's sockets are shared with it: they are neither used nor closed here.
+    for store in tuple(_stores):
+        _abandoned.append(store.forget())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _tomb(tombstone: Tombstone) -> tuple[bytes, int]:

@@ -21,7 +21,9 @@ from redis.exceptions import RedisError, ResponseError
 from ...errors import StoreUnavailable
 from .address import Address, Settings
 from .failures import is_lost, wrapped
+from .greeting import WHO, greet
 from .link import Command, LoopedLink, looped_link, packed
+from .standing import Assurance
 
 
 class _Call:
@@ -43,7 +45,8 @@ class _Call:
 class LoopedNode:
     """Send commands to one server. `address` says where it is when a connection is opened."""
 
-    def __init__(self, settings: Settings, address: Callable[[], Address]) -> None:
+    def __init__(self, settings: Settings, address: Callable[[], Address], assurance: Assurance) -> None:
+        self.assurance: Final = assurance
         self._settings: Final = settings
         self._address: Final = address
         self._closed = False
@@ -100,7 +103,7 @@ class LoopedNode:
         loop = asyncio.get_running_loop()
         lane = self._lanes.get(loop)
         if lane is None:
-            lane = self._lanes[loop] = _Lane(loop, self._settings, self._address)
+            lane = self._lanes[loop] = _Lane(loop, self._settings, self._address, self.assurance)
             lane.guard = self._close_with_loop(loop, lane)
             await anext(lane.guard)
         self._lane = lane
@@ -120,11 +123,18 @@ class LoopedNode:
 class _Lane:
     """Hold the connections of one loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings, address: Callable[[], Address]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        settings: Settings,
+        address: Callable[[], Address],
+        assurance: Assurance,
+    ) -> None:
         self.loop: Final = loop
         self.guard: AsyncGenerator[None] | None = None
         self._settings: Final = settings
         self._address: Final = address
+        self._assurance: Final = assurance
         self._idle: list[LoopedLink] = []
         self._workers: set[asyncio.Task[None]] = set()
         self._queue: list[_Call] = []
@@ -236,7 +246,13 @@ class _Lane:
                     return link
             _abort(link)
         link = looped_link(self._settings, self._address())
-        await link.connect()
+        try:
+            await link.connect()
+            await link.send_packed_command([packed(WHO)], check_health=False)
+            greet(self._assurance, await _reply(link))
+        except BaseException:
+            _abort(link)
+            raise
         return link
 
 

@@ -13,13 +13,16 @@ from redis.exceptions import RedisError, ResponseError
 from ...errors import StoreUnavailable
 from .address import Address, Settings
 from .failures import is_lost, wrapped
+from .greeting import WHO, greet
 from .link import BlockingLink, Command, blocking_link, packed
+from .standing import Assurance
 
 
 class BlockingNode:
     """Send commands to one server. `address` says where it is when a connection is opened."""
 
-    def __init__(self, settings: Settings, address: Callable[[], Address]) -> None:
+    def __init__(self, settings: Settings, address: Callable[[], Address], assurance: Assurance) -> None:
+        self.assurance: Final = assurance
         self._settings: Final = settings
         self._address: Final = address
         self._closed = False
@@ -52,7 +55,7 @@ class BlockingNode:
             except BaseException as error:
                 if link is not None:
                     link.disconnect()
-                if isinstance(error, RedisError | OSError):
+                if isinstance(error, RedisError | OSError | StoreUnavailable):
                     self.drop()
                     raise wrapped(error) from None
                 raise
@@ -100,7 +103,12 @@ class BlockingNode:
                 pass
             link.disconnect()
         link = blocking_link(self._settings, self._address())
-        link.connect()
+        try:
+            link.connect()
+            greet(self.assurance, _talk(link, (WHO,), deadline)[0])
+        except BaseException:
+            link.disconnect()
+            raise
         return link
 
 

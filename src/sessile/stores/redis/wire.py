@@ -11,12 +11,18 @@ from .address import Settings
 from .failures import wrapped
 from .link import Command
 from .scripts import TEXTS
+from .standing import Assurance
 from .tasks import LoopedNode
 from .threads import BlockingNode
 
 
 class Node(Protocol):
     """Be one server."""
+
+    @property
+    def assurance(self) -> Assurance:
+        """Return what is known of it."""
+        ...
 
     async def ask(self, command: Command, deadline: float) -> Any:
         """Send one command and return its reply; an error that Redis replied is returned, not raised.
@@ -64,7 +70,11 @@ class Wire(Protocol):
         ...
 
     async def primaries(self, deadline: float) -> Sequence[Node]:
-        """Return the servers that hold the keys, each with a part of them."""
+        """Return the servers that hold the keys, each with a part of them, in an order that stays."""
+        ...
+
+    async def home(self, key: bytes, deadline: float) -> Node:
+        """Return the server of `key`."""
         ...
 
     async def close(self) -> None:
@@ -104,7 +114,7 @@ class Single:
     def __init__(self, settings: Settings, *, blocking: bool) -> None:
         address = settings.addresses[0]
         kind = BlockingNode if blocking else LoopedNode
-        self._node: Final[Node] = kind(settings, lambda: address)
+        self._node: Final[Node] = kind(settings, lambda: address, Assurance(lambda: settings.replicas))
 
     @property
     def together(self) -> bool:
@@ -126,6 +136,10 @@ class Single:
     async def primaries(self, deadline: float) -> Sequence[Node]:
         """Return the server."""
         return (self._node,)
+
+    async def home(self, key: bytes, deadline: float) -> Node:
+        """Return the server."""
+        return self._node
 
     async def close(self) -> None:
         """Close the connections."""
