@@ -22,7 +22,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import unquote
 
 from ...errors import ConfigurationError
@@ -41,6 +41,13 @@ class Address:
     host: str
     port: int
     path: str = ""
+
+
+class Place(NamedTuple):
+    """Say where the server of a key is. The mark changes whenever that may be another one, or an old one again."""
+
+    address: Address
+    mark: object = None
 
 
 @dataclass(frozen=True, slots=True)

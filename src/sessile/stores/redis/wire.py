@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 
 from redis.exceptions import NoScriptError
 
-from .address import Settings
+from .address import Place, Settings
 from .failures import wrapped
 from .link import Command
 from .scripts import TEXTS
@@ -114,6 +114,7 @@ class Single:
     def __init__(self, settings: Settings, *, blocking: bool) -> None:
         address = settings.addresses[0]
         kind = BlockingNode if blocking else LoopedNode
+        self._place: Final = Place(address)
         self._node: Final[Node] = kind(settings, lambda: address, Assurance(lambda: settings.replicas))
 
     @property
@@ -132,6 +133,10 @@ class Single:
             if isinstance(reply, NoScriptError):
                 replies[place] = await self._node.ask(whole(commands[place][1]), deadline)
         return [checked(reply) for reply in replies]
+
+    def place(self, key: bytes) -> Place:
+        """Return where the server is."""
+        return self._place
 
     async def primaries(self, deadline: float) -> Sequence[Node]:
         """Return the server."""
