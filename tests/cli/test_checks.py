@@ -11,7 +11,7 @@ pytest.importorskip("typer")
 
 from sessile import Binding, CookieRules, CrossSiteGuard, Policy, Proxies
 from sessile.cli.checks import Finding, examine
-from sessile.cli.deployment import Deployment, FileFacts, FrameworkFacts, KeyFacts, StoreFacts
+from sessile.cli.deployment import BridgeFacts, Deployment, FileFacts, FrameworkFacts, KeyFacts, StoreFacts
 from tests.support.requirements import requirement
 
 PRIVATE = FileFacts("shop.db", 0o100600, 0o40700, filesystem="ext4")
@@ -102,6 +102,9 @@ CASES: list[tuple[str, str, str, dict[str, Any]]] = [
     ("fail", "guard-exempt", "R22", {"guard": CrossSiteGuard(exempt_paths=["/"])}),
     ("warn", "guard-exempt", "R22", {"guard": CrossSiteGuard(exempt_paths=["/saml/"])}),
     ("warn", "clear-site-data", "R68", {"clear_site_data": ("cookies",)}),
+    ("warn", "bridge-over", "R89", {"bridges": (BridgeFacts("flask", 1.8e9, -1.0),)}),
+    ("warn", "bridge-long", "R89", {"bridges": (BridgeFacts("flask", 1.8e9, 91 * 86_400.0),)}),
+    ("warn", "bridge-outage", "R45", {"bridges": (BridgeFacts("flask", 1.8e9, 86_400.0, ignores_outage=True),)}),
     ("fail", "sinks", "R95", {"sinks": ()}),
     ("warn", "development-hosts", "R20", {"production": False, "development_hosts": frozenset({"intra.example"})}),
     ("fail", "debug", "R45", {"framework": FrameworkFacts("Flask", debug=True)}),
@@ -139,8 +142,9 @@ def test_a_cookie_without_a_prefix_fails() -> None:
         {"store": StoreFacts(kind="sqlite", files=(FileFacts("shop.db", None, 0o40755),))},
         {"workers": 8},
         {"framework": FrameworkFacts("Django")},
+        {"bridges": (BridgeFacts("flask", 1.8e9, 86_400.0),)},
     ],
-    ids=["proxies", "origins", "aal3", "high value", "sticky folder", "no file yet", "workers", "django"],
+    ids=["proxies", "origins", "aal3", "high value", "sticky folder", "no file yet", "workers", "django", "bridge"],
 )
 def test_what_is_safe_is_not_complained_about(changes: dict[str, Any]) -> None:
     """A tool that cries wolf is switched off."""

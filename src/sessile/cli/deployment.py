@@ -50,6 +50,16 @@ class StoreFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class BridgeFacts:
+    """Hold what is known of a bridge to old sessions: when it ends (seconds since 1970), and in how many seconds."""
+
+    name: str
+    until: float
+    left: float
+    ignores_outage: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class FrameworkFacts:
     """Hold what is known of the application's framework."""
 
@@ -73,6 +83,7 @@ class Deployment:
     development_hosts: frozenset[str] = frozenset()
     real_clock: bool = True
     workers: int | None = None
+    bridges: tuple[BridgeFacts, ...] = ()
     framework: FrameworkFacts | None = None
     warnings: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()

@@ -29,7 +29,7 @@ from ..errors import ConfigurationError, SessileError, StoreError, WouldBlock
 from ..stores import open_store
 from ..stores.memory import MemoryStore
 from ..stores.sqlite import SqliteStore
-from .deployment import Deployment, FileFacts, FrameworkFacts, KeyFacts, StoreFacts
+from .deployment import BridgeFacts, Deployment, FileFacts, FrameworkFacts, KeyFacts, StoreFacts
 
 _DJANGO: Final = "sessile.adapters.django"
 _TARGET: Final = re.compile(r"([A-Za-z_][\w.]*):([A-Za-z_][\w.]*)(\(\))?")
@@ -115,6 +115,10 @@ def of_door(door: Door) -> Deployment:
         development_hosts=settings.development_hosts,
         real_clock=engine.clock is time.time,
         workers=_workers(),
+        bridges=tuple(
+            BridgeFacts(one.name, one.until, one.until - time.time(), one.on_outage == "ignore")
+            for one in (() if engine.adoption is None else engine.adoption.bridges)
+        ),
     )
 
 

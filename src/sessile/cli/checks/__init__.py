@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from ..deployment import Deployment
+from .bridges import bridges
 from .channel import cookie, guard, proxies, sign_out
 from .finding import Finding
 from .limits import clock, limits
@@ -32,6 +33,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     proxies,
     guard,
     sign_out,
+    bridges,
     sinks,
     framework,
     start,
