@@ -20,7 +20,7 @@ packages = $$(grep -c '^[a-z].*==' requirements/$(1).txt) packages
 install = echo "Installing $(call packages,$(2)) ($(2)) …"; $(1) -m pip install -qq --require-hashes -r requirements/$(2).txt
 editable = $(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 
-.PHONY: help setup demo test quick check lint types layers docs bench wheel-test requirements format lock clean chromium servers
+.PHONY: help setup demo test quick check lint types layers docs bench lab wheel-test requirements format lock clean chromium servers
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name line; do \
@@ -61,6 +61,9 @@ docs: $(STAMPS)/dev ## Build the documentation into site/
 
 bench: $(STAMPS)/bench ## Measure Sessile beside its peers; writes benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks
+
+lab: $(STAMPS)/dev servers ## Kill, freeze and cut off real servers, audit every answer; writes the table in docs/explanation/failure-lab.md
+	@$(BIN)/python -m tests.failure --write
 
 wheel-test: $(STAMPS)/dev servers $(WHEEL_VENV)/stamp ## Build the wheel, install it alone, run the fast tests against it
 	@rm -rf build/wheel

@@ -34,13 +34,20 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> No
     raise AssertionError(f"not within {seconds:g} s: {what}")
 
 
-class SentinelSet:
-    """Hold the nodes and the Sentinels; `url` is what a store is opened with."""
+Through = Callable[[int], int]  # a port to the port at which the server is announced instead
 
-    def __init__(self, nodes: list[Server], sentinels: list[Server]) -> None:
-        self.nodes = nodes
+
+class SentinelSet:
+    """Hold the nodes and the Sentinels; `url` is what a store is opened with.
+
+    `announced` maps the port at which a node is announced to the node: a proxy's, if there are proxies.
+    """
+
+    def __init__(self, announced: dict[int, Server], sentinels: list[Server], doors: list[int]) -> None:
+        self.announced = announced
+        self.nodes = list(announced.values())
         self.sentinels = sentinels
-        hosts = ",".join(f"127.0.0.1:{one.port}" for one in sentinels)
+        hosts = ",".join(f"127.0.0.1:{port}" for port in doors)
         self.url = f"redis+sentinel://{hosts}/{SERVICE}"
 
     def primary(self) -> Server:
@@ -51,7 +58,7 @@ class SentinelSet:
                     _, port = client.execute_command("SENTINEL", "get-master-addr-by-name", SERVICE)
             except redis.RedisError:
                 continue
-            return next(node for node in self.nodes if node.port == int(port))
+            return self.announced[int(port)]
         raise AssertionError("no Sentinel answers")
 
     def await_whole(self, seconds: float = 60.0) -> None:
@@ -69,23 +76,28 @@ class SentinelSet:
 
 
 @contextmanager
-def redis_sentinel_set(*, replicas: int = 2, sentinels: int = 3, **config: Any) -> Generator[SentinelSet]:
+def redis_sentinel_set(
+    *, replicas: int = 2, sentinels: int = 3, through: Through | None = None, **config: Any
+) -> Generator[SentinelSet]:
     """Run a primary with replicas, and Sentinels that take over after a second of silence."""
     with ExitStack() as stack:
-        nodes: list[Server] = []
-        for number in range(replicas + 1):
+        announced: dict[int, Server] = {}
+        for _ in range(replicas + 1):
             folder = stack.enter_context(Folder("redis"))
-            more = {} if number == 0 else {"replicaof": f"127.0.0.1 {nodes[0].port}"}
+            port = free_port()
+            door = port if through is None else through(port)
+            more = {"replicaof": f"127.0.0.1 {next(iter(announced))}"} if announced else {}
             settings = {"repl_diskless_sync_delay": 0, "repl_ping_replica_period": 1, "repl_timeout": 5, **config}
-            node = redis_process(folder, **settings, **more)
+            announce = {"replica_announce_ip": "127.0.0.1", "replica_announce_port": door}
+            node = redis_process(folder, port, **settings, **announce, **more)
             node.start()
             stack.callback(node.kill)
-            nodes.append(node)
+            announced[door] = node
         watchers: list[Server] = []
         for _ in range(sentinels):
             folder = stack.enter_context(Folder("sentinel"))
             watch = [
-                f"monitor {SERVICE} 127.0.0.1 {nodes[0].port} {sentinels // 2 + 1}",
+                f"monitor {SERVICE} 127.0.0.1 {next(iter(announced))} {sentinels // 2 + 1}",
                 f"down-after-milliseconds {SERVICE} 1000",
                 f"failover-timeout {SERVICE} 5000",
                 f"parallel-syncs {SERVICE} 2",
@@ -94,7 +106,8 @@ def redis_sentinel_set(*, replicas: int = 2, sentinels: int = 3, **config: Any) 
             watcher.start()
             stack.callback(watcher.kill)
             watchers.append(watcher)
-        made = SentinelSet(nodes, watchers)
+        doors = [one.port if through is None else through(one.port) for one in watchers]
+        made = SentinelSet(announced, watchers, doors)
 
         def know_each_other() -> bool:
             for watcher in watchers:
@@ -110,15 +123,15 @@ def redis_sentinel_set(*, replicas: int = 2, sentinels: int = 3, **config: Any) 
 
 
 class RedisCluster:
-    """Hold the nodes of a cluster; the first half were made primaries."""
+    """Hold the nodes of a cluster; the first half were made primaries. `announced` is as in `SentinelSet`."""
 
-    def __init__(self, nodes: list[Server]) -> None:
-        self.nodes = nodes
-        self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{one.port}" for one in nodes[: len(nodes) // 2])
+    def __init__(self, announced: dict[int, Server]) -> None:
+        self.announced = announced
+        self.nodes = list(announced.values())
+        self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in list(announced)[: len(announced) // 2])
 
     def primaries(self) -> list[Server]:
         """Return the nodes that serve slots now, by what a running node says."""
-        by_port = {node.port: node for node in self.nodes}
         for node in self.nodes:
             if not node.is_running:
                 continue
@@ -127,7 +140,7 @@ class RedisCluster:
                     listed: list[Any] = client.execute_command("CLUSTER", "SLOTS")
             except redis.RedisError:
                 continue
-            return [by_port[port] for port in sorted({int(entry[2][1]) for entry in listed})]
+            return [self.announced[port] for port in sorted({int(entry[2][1]) for entry in listed})]
         raise AssertionError("no node answers")
 
     def await_whole(self, seconds: float = 60.0) -> None:
@@ -155,17 +168,22 @@ class RedisCluster:
 
 
 @contextmanager
-def redis_cluster(*, shards: int = 3, **config: Any) -> Generator[RedisCluster]:
+def redis_cluster(*, shards: int = 3, through: Through | None = None, **config: Any) -> Generator[RedisCluster]:
     """Run a cluster of shards with one replica each, which takes over after a second of silence."""
     with ExitStack() as stack:
-        nodes: list[Server] = []
+        announced: dict[int, Server] = {}
         for _ in range(2 * shards):
             folder = stack.enter_context(Folder("cluster"))
+            port = free_port()
+            door = port if through is None else through(port)
             # The bus listens on a port of its own, which must be below 32768 too.
             node = redis_process(
                 folder,
+                port,
                 **{
                     "cluster_enabled": "yes",
+                    "cluster_announce_ip": "127.0.0.1",
+                    "cluster_announce_port": door,
                     "cluster_node_timeout": 1000,
                     "cluster_port": free_port(),
                     "cluster_replica_validity_factor": 0,
@@ -176,7 +194,8 @@ def redis_cluster(*, shards: int = 3, **config: Any) -> Generator[RedisCluster]:
             )
             node.start()
             stack.callback(node.kill)
-            nodes.append(node)
+            announced[door] = node
+        nodes = list(announced.values())
         clients = [stack.enter_context(redis.Redis(port=node.port)) for node in nodes]
         for number, client in enumerate(clients[:shards]):
             first, last = number * 16384 // shards, (number + 1) * 16384 // shards - 1
@@ -201,7 +220,7 @@ def redis_cluster(*, shards: int = 3, **config: Any) -> Generator[RedisCluster]:
                 return True
 
             until(follows, "a replica follows")
-        made = RedisCluster(nodes)
+        made = RedisCluster(announced)
         made.await_whole()
         yield made
 

@@ -1,0 +1,97 @@
+"""Run the failure lab: `python -m tests.failure [--runs N] [--only WORD] [--store naive] [--write]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.failure import scenarios
+from tests.failure.scenarios import SCENARIOS, Outcome
+
+PAGE = Path(__file__).parents[2] / "docs/explanation/failure-lab.md"
+BEGIN, END = "<!-- table: make lab -->", "<!-- end of table -->"
+COLUMNS = (
+    "runs",
+    "acknowledged",
+    "confirmed",
+    "unconfirmed",
+    "failed",
+    "resurrected",
+    "late",
+    "made up within",
+    "stale after 2 s",
+    "sessions lost",
+    "errors",
+    "longest stall",
+)
+
+
+def main() -> int:
+    """Run, print the table, write it into the docs if asked; the exit status is 1 if a promise was not kept."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=3, help="of each scenario")
+    parser.add_argument("--only", default="", help="scenarios whose name holds this")
+    parser.add_argument("--store", choices=("sessile", "naive"), default="sessile")
+    parser.add_argument("--write", action="store_true", help="write the table into the documentation")
+    chosen = parser.parse_args()
+    opened = scenarios.naive if chosen.store == "naive" else scenarios.sessile
+    console = Console()
+    rows: list[tuple[str, list[str]]] = []
+    kept = True
+    for scenario in SCENARIOS:
+        if chosen.only not in scenario.name:
+            continue
+        runs: list[Outcome] = []
+        for number in range(chosen.runs):
+            console.print(f"{scenario.name} ({number + 1} of {chosen.runs}) …", style="dim")
+            runs.append(scenarios.run(scenario, opened))
+            kept = kept and runs[-1].is_kept
+        rows.append((scenario.name, summed(runs)))
+        console.print("  " + ", ".join(f"{name} {value}" for name, value in zip(COLUMNS, rows[-1][1], strict=True)))
+    table = Table(title=f"Failure lab: {chosen.store}")
+    table.add_column("what happens")
+    for column in COLUMNS:
+        table.add_column(column, justify="right")
+    for name, values in rows:
+        table.add_row(name, *values)
+    Console(width=max(console.width, 190)).print(table)
+    if chosen.write:
+        write(rows)
+    console.print("Everything promised was kept." if kept else "[bold red]A promise was not kept.[/]")
+    return 0 if kept else 1
+
+
+def summed(runs: list[Outcome]) -> list[str]:
+    """Return the cells of one row."""
+
+    def total(name: str) -> str:
+        return f"{sum(getattr(run, name) for run in runs):,}"
+
+    names = ("acknowledged", "confirmed", "unconfirmed", "failed", "revived", "late")
+    return [
+        str(len(runs)),
+        *(total(name) for name in names),
+        f"{max(run.made_up for run in runs):.1f} s",
+        total("stale"),
+        total("lost"),
+        total("errors"),
+        f"{max(run.longest for run in runs):.1f} s",
+    ]
+
+
+def write(rows: list[tuple[str, list[str]]]) -> None:
+    """Put the table between its marks in the documentation."""
+    lines = [f"| what happens | {' | '.join(COLUMNS)} |", f"|---|{'--:|' * len(COLUMNS)}"]
+    lines += [f"| {name} | {' | '.join(values)} |" for name, values in rows]
+    text = PAGE.read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

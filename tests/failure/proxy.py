@@ -1,0 +1,176 @@
+"""A TCP proxy in front of one Redis node, which can make its copies lag and cut it off from its peers.
+
+It stands at the node's *announced* address, so replicas, Sentinels and clients all come through it, and it tells them
+apart by what they say first: a replica begins with PING and later says PSYNC, a Sentinel names itself, a client does
+neither. Lag is added to the stream of changes alone: on loopback, without it, nothing is ever lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+
+from tests.support.ports import free_port
+
+T = TypeVar("T")
+
+_REPLICA: Final = b"*1\r\n$4\r\nPING"
+
+
+class Proxies:
+    """Run proxies on an event loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="proxies", daemon=True)
+        self._thread.start()
+        self.proxies: dict[int, Proxy] = {}
+
+    def before(self, port: int) -> int:
+        """Put a proxy in front of `port` and return the port it listens on."""
+        made = Proxy(port)
+        self._do(made.start())
+        self.proxies[port] = made
+        return made.port
+
+    def lag(self, seconds: float) -> None:
+        """Let every copy see changes that much later."""
+        for proxy in self.proxies.values():
+            proxy.lag = seconds
+
+    def cut(self, port: int, *, clients: bool = False) -> None:
+        """Cut the node at `port` off from its peers; with `clients`, from its clients as well. Nothing is refused."""
+        proxy = self.proxies[port]
+        self._loop.call_soon_threadsafe(proxy.cut, clients)
+
+    def heal(self) -> None:
+        """Let everything through again. What was cut is closed: its ends connect anew."""
+        for proxy in self.proxies.values():
+            self._loop.call_soon_threadsafe(proxy.heal)
+
+    def close(self) -> None:
+        """Stop."""
+        for proxy in self.proxies.values():
+            self._do(proxy.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+
+class Proxy:
+    """Pass bytes between whoever connects and one port."""
+
+    def __init__(self, target: int) -> None:
+        self.port = free_port()
+        self.target = target
+        self.lag = 0.0
+        self._cut: set[str] = set()
+        self._passages: set[_Passage] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+
+    async def close(self) -> None:
+        """Stop listening and close everything."""
+        assert self._server is not None
+        self._server.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def cut(self, clients: bool) -> None:
+        """Let nothing of the peers through, in neither direction."""
+        self._cut = {"replica", "sentinel", "client"} if clients else {"replica", "sentinel"}
+
+    def heal(self) -> None:
+        """Let everything through; close what had been cut."""
+        cut, self._cut = self._cut, set()
+        for passage in tuple(self._passages):
+            if passage.kind in cut:
+                passage.close()
+
+    def is_cut(self, kind: str) -> bool:
+        """Tell whether nothing of this kind passes now."""
+        return kind in self._cut
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            try:
+                there = await asyncio.open_connection("127.0.0.1", self.target)
+            except OSError:
+                writer.close()
+                return
+            passage = _Passage(self, (reader, writer), there)
+            self._passages.add(passage)
+            try:
+                await passage.run()
+            finally:
+                self._passages.discard(passage)
+        finally:
+            self._tasks.discard(task)
+
+
+class _Passage:
+    """Hold one connection through the proxy; `kind` says who it is."""
+
+    def __init__(self, proxy: Proxy, near: Any, far: Any) -> None:
+        self.proxy = proxy
+        self.kind = ""
+        self._near_reader, self._near_writer = near
+        self._far_reader, self._far_writer = far
+        self._late: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+
+    def close(self) -> None:
+        for writer in (self._near_writer, self._far_writer):
+            with suppress(Exception):
+                writer.transport.abort()
+
+    async def run(self) -> None:
+        pumps = [asyncio.create_task(work()) for work in (self._up, self._down, self._deliver)]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+            self.close()
+
+    async def _up(self) -> None:
+        while data := await self._near_reader.read(65536):
+            if not self.kind:
+                self.kind = "replica" if data.startswith(_REPLICA) else "sentinel" if b"sentinel-" in data else "client"
+            if not self.proxy.is_cut(self.kind):
+                self._far_writer.write(data)
+                await self._far_writer.drain()
+
+    async def _down(self) -> None:
+        loop = asyncio.get_running_loop()
+        while data := await self._far_reader.read(65536):
+            if self.proxy.is_cut(self.kind):
+                continue
+            if self.kind == "replica":
+                await self._late.put((loop.time() + self.proxy.lag, data))
+            else:
+                self._near_writer.write(data)
+                await self._near_writer.drain()
+
+    async def _deliver(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due, data = await self._late.get()
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            if not self.proxy.is_cut(self.kind):
+                self._near_writer.write(data)
+                await self._near_writer.drain()

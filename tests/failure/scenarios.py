@@ -1,0 +1,244 @@
+"""What is done to a set of servers while sessions are created, read, written and ended on it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+
+from sessile.core.ports import Store
+from sessile.stores import open_store
+from tests.failure.naive import NaiveStore
+from tests.failure.proxy import Proxies
+from tests.failure.traffic import Memory, alive, run_async, run_blocking, until_dead
+from tests.support.servers import RedisCluster, SentinelSet, redis_cluster, redis_sentinel_set
+from tests.support.servers.replicated import SERVICE, until
+
+Fault = Callable[["Lab"], None]
+Open = Callable[..., Any]
+WARM: Final = 1.5
+STALE: Final = 2.0  # seconds after which nobody may read what is no longer true
+
+
+@dataclass
+class Lab:
+    """Hold the servers, the proxies before them, and when the fault began."""
+
+    servers: Any
+    proxies: Proxies
+    began: float = 0.0
+
+    def elected(self, other_than: Any, seconds: float = 30) -> None:
+        """Wait until another primary was elected."""
+        until(lambda: self.servers.primary() is not other_than, "another primary was elected", seconds)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Hold one thing that happens. `lag`: seconds by which copies are behind."""
+
+    name: str
+    topology: str
+    lag: float
+    fault: Fault
+
+
+@dataclass
+class Outcome:
+    """Hold what one run showed."""
+
+    scenario: str
+    acknowledged: int
+    confirmed: int
+    unconfirmed: int
+    failed: int
+    revived: int  # read alive, at any time, after an end that was reported as confirmed
+    late: int  # unconfirmed, and alive five seconds after all was whole again
+    made_up: float  # seconds until all unconfirmed ends were carried out
+    stale: int  # sessions read as alive more than two seconds after the fault and after their end
+    lost: int  # sessions that nobody ended and that are gone: somebody signs in again
+    errors: int
+    longest: float
+
+    @property
+    def is_kept(self) -> bool:
+        """Tell whether everything that was promised was kept."""
+        return not (self.revived or self.late or self.stale)
+
+
+def killed(lab: Lab) -> None:
+    """Kill the primary; bring it back when another one was elected."""
+    first = lab.servers.primary()
+    first.kill()
+    lab.elected(first)
+    time.sleep(1)
+    first.start()
+
+
+def killed_twice(lab: Lab) -> None:
+    """Kill the primary, and then the one that took its place."""
+    first = lab.servers.primary()
+    first.kill()
+    lab.elected(first)
+    second = lab.servers.primary()
+    second.kill()
+    until(lambda: lab.servers.primary() not in (first, second), "a third primary was elected", 60)
+    first.start()
+    second.start()
+
+
+def cut_off(lab: Lab) -> None:
+    """Cut the primary off from its replicas and the Sentinels for eight seconds; its clients still reach it."""
+    first = lab.servers.primary()
+    lab.proxies.cut(first.port)
+    time.sleep(8)
+    lab.proxies.heal()
+
+
+def cut_off_with_clients(lab: Lab) -> None:
+    """Cut primary and clients off from everything else for eight seconds: nobody tells them of the new primary."""
+    first = lab.servers.primary()
+    lab.proxies.cut(first.port)
+    for sentinel in lab.servers.sentinels:
+        lab.proxies.cut(sentinel.port, clients=True)
+    for node in lab.servers.nodes:
+        if node is not first:
+            lab.proxies.cut(node.port, clients=True)
+    time.sleep(8)
+    lab.proxies.heal()
+
+
+def planned(lab: Lab) -> None:
+    """Ask the Sentinels for another primary."""
+    first = lab.servers.primary()
+    with redis.Redis(port=lab.servers.sentinels[0].port) as client:
+        client.execute_command("SENTINEL", "failover", SERVICE)
+    lab.elected(first)
+    time.sleep(3)
+
+
+def frozen(lab: Lab) -> None:
+    """Freeze the primary until another one was elected, and a while longer; then let it go on."""
+    first = lab.servers.primary()
+    first.freeze()
+    lab.elected(first)
+    time.sleep(2)
+    first.thaw()
+    time.sleep(3)
+
+
+def shard_killed(lab: Lab) -> None:
+    """Kill the primary of one shard; bring it back when its replica took over."""
+    first = lab.servers.primaries()[0]
+    first.kill()
+    until(lambda: first not in lab.servers.primaries(), "the replica took over", 30)
+    time.sleep(1)
+    first.start()
+
+
+SCENARIOS: Final = (
+    Scenario("nothing happens", "sentinel", 0.1, lambda _: time.sleep(2)),
+    Scenario("kill -9, lag 100 ms", "sentinel", 0.1, killed),
+    Scenario("kill -9, lag 500 ms", "sentinel", 0.5, killed),
+    Scenario("partition of 8 s", "sentinel", 0.1, cut_off),
+    Scenario("partition of 8 s, clients on the old side", "sentinel", 0.1, cut_off_with_clients),
+    Scenario("planned failover", "sentinel", 0.1, planned),
+    Scenario("primary frozen and thawed", "sentinel", 0.1, frozen),
+    Scenario("primary killed, and the next one too", "sentinel", 0.1, killed_twice),
+    Scenario("cluster: a shard's primary killed, lag 100 ms", "cluster", 0.1, shard_killed),
+    Scenario("cluster: a shard's primary killed, lag 500 ms", "cluster", 0.5, shard_killed),
+)
+
+
+def sessile(url: str, *, blocking: bool) -> Store:
+    """Open Sessile's own store."""
+    return open_store(f"{url}?timeout=2", blocking=blocking)
+
+
+def naive(url: str, *, blocking: bool) -> NaiveStore | None:
+    """Open the naive store, which has one door."""
+    return None if blocking else NaiveStore(url)
+
+
+@contextmanager
+def _started(topology: str, proxies: Proxies) -> Generator[SentinelSet | RedisCluster]:
+    start: Any = redis_sentinel_set if topology == "sentinel" else redis_cluster
+    with start(through=proxies.before, appendonly="yes", appendfsync="everysec") as servers:
+        yield servers
+
+
+def run(scenario: Scenario, opened: Open = sessile, *, clients: int = 12, threads: int = 3) -> Outcome:
+    """Run traffic through the fault, and audit every answer when all is whole again."""
+    proxies = Proxies()
+    try:
+        with _started(scenario.topology, proxies) as servers:
+            return asyncio.run(_run(scenario, opened, Lab(servers, proxies), clients, threads))
+    finally:
+        proxies.close()
+
+
+async def _run(scenario: Scenario, opened: Open, lab: Lab, clients: int, threads: int) -> Outcome:
+    memory, over, loop = Memory(), threading.Event(), asyncio.get_running_loop()
+    url = lab.servers.url
+    store, blocking = opened(url, blocking=False), opened(url, blocking=True)
+    auditor = opened(url, blocking=False)
+    workers: list[Any] = []
+    if blocking is not None:
+        workers = [
+            loop.run_in_executor(
+                None, lambda seed=seed: run_blocking(blocking, memory, over, seed=1000 + seed, pause=0.005)
+            )
+            for seed in range(threads)
+        ]
+    traffic = asyncio.create_task(run_async(store, memory, over, clients=clients, pause=0.005))
+    lab.proxies.lag(scenario.lag)
+    try:
+        await asyncio.sleep(WARM)
+        lab.began = time.monotonic()
+        await loop.run_in_executor(None, scenario.fault, lab)
+        await asyncio.sleep(1)
+        lab.proxies.lag(0)
+        await loop.run_in_executor(None, lab.servers.await_whole)
+    finally:
+        over.set()
+    await asyncio.gather(traffic, *workers)
+    ended = list(memory.ends.values())
+    memory.revived |= await alive(auditor, [one.session_id for one in ended if one.confirmed])
+    late, made_up = await until_dead(auditor, [one.session_id for one in ended if not one.confirmed])
+    kept = list(memory.created)
+    lost = len(kept) - len(await alive(auditor, kept))
+    memory.revived |= await alive(auditor, [one.session_id for one in ended if one.confirmed])
+    for one in (store, blocking, auditor):
+        if one is not None:
+            closing = one.close()
+            if one is blocking:
+                await loop.run_in_executor(None, _drive, closing)
+            else:
+                await closing
+    stale = [read for read in memory.stale_reads if read[0] > lab.began + STALE and read[1] > STALE]
+    return Outcome(
+        scenario.name,
+        memory.acknowledged,
+        memory.confirmed,
+        len(ended) - memory.confirmed,
+        len(memory.failed),
+        len(memory.revived),
+        len(late),
+        made_up,
+        len(stale),
+        lost,
+        memory.errors,
+        memory.longest,
+    )
+
+
+def _drive(closing: Any) -> None:
+    from sessile.core.bridge import drive
+
+    drive(closing)
