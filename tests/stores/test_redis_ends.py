@@ -52,7 +52,7 @@ def opened(server: Server, *, blocking: bool, more: str = "") -> Any:
 @contextmanager
 def pair(kind: Any) -> Iterator[tuple[Server, Server]]:
     """Run a primary and a replica that follows it."""
-    with kind() as primary, kind(replicaof=f"127.0.0.1 {primary.port}", repl_timeout=60) as replica:
+    with kind(repl_diskless_sync_delay=0) as primary, kind(replicaof=f"127.0.0.1 {primary.port}") as replica:
         with redis.Redis(port=primary.port) as client:
             deadline = time.monotonic() + 20
             while client.info("replication").get("slave0", {}).get("state") != "online":

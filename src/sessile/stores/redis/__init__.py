@@ -15,8 +15,9 @@ try:
 except ImportError:
     raise ExtraMissing("a Redis or Valkey store", "redis") from None
 
+from .sentinel import SentinelWire
 from .store import RedisStore
-from .wire import Single
+from .wire import Single, Wire
 
 __all__: Final = ["RedisStore", "open_url"]
 
@@ -31,4 +32,11 @@ def open_url(url: StoreUrl, *, blocking: bool, codec: Codec = PLAIN) -> RedisSto
     kind = RedisStore
     if settings.cache:
         from .near import NearStore as kind
-    return kind(settings, Single(settings, blocking=blocking), codec=codec, blocking=blocking)
+    return kind(settings, open_wire(settings, blocking=blocking), codec=codec, blocking=blocking)
+
+
+def open_wire(settings: Settings, *, blocking: bool) -> Wire:
+    """Return what reaches the servers of the settings' topology; it connects when it is first used."""
+    if settings.topology == "sentinel":
+        return SentinelWire(settings, blocking=blocking)
+    return Single(settings, blocking=blocking)

@@ -43,10 +43,14 @@ class _Call:
 
 
 class LoopedNode:
-    """Send commands to one server. `address` says where it is when a connection is opened."""
+    """Send commands to one server. `address` says where it is when a connection is opened.
 
-    def __init__(self, settings: Settings, address: Callable[[], Address], assurance: Assurance) -> None:
-        self.assurance: Final = assurance
+    Without an `assurance` it is not asked whether it is a primary: a Sentinel is none.
+    """
+
+    def __init__(self, settings: Settings, address: Callable[[], Address], assurance: Assurance | None) -> None:
+        self.assurance: Final = assurance or Assurance(int)
+        self._greeted: Final = assurance is not None
         self._settings: Final = settings
         self._address: Final = address
         self._closed = False
@@ -103,7 +107,9 @@ class LoopedNode:
         loop = asyncio.get_running_loop()
         lane = self._lanes.get(loop)
         if lane is None:
-            lane = self._lanes[loop] = _Lane(loop, self._settings, self._address, self.assurance)
+            lane = self._lanes[loop] = _Lane(
+                loop, self._settings, self._address, self.assurance if self._greeted else None
+            )
             lane.guard = self._close_with_loop(loop, lane)
             await anext(lane.guard)
         self._lane = lane
@@ -128,7 +134,7 @@ class _Lane:
         loop: asyncio.AbstractEventLoop,
         settings: Settings,
         address: Callable[[], Address],
-        assurance: Assurance,
+        assurance: Assurance | None,
     ) -> None:
         self.loop: Final = loop
         self.guard: AsyncGenerator[None] | None = None
@@ -248,8 +254,9 @@ class _Lane:
         link = looped_link(self._settings, self._address())
         try:
             await link.connect()
-            await link.send_packed_command([packed(WHO)], check_health=False)
-            greet(self._assurance, await _reply(link))
+            if self._assurance is not None:
+                await link.send_packed_command([packed(WHO)], check_health=False)
+                greet(self._assurance, await _reply(link))
         except BaseException:
             _abort(link)
             raise

@@ -19,10 +19,14 @@ from .standing import Assurance
 
 
 class BlockingNode:
-    """Send commands to one server. `address` says where it is when a connection is opened."""
+    """Send commands to one server. `address` says where it is when a connection is opened.
 
-    def __init__(self, settings: Settings, address: Callable[[], Address], assurance: Assurance) -> None:
-        self.assurance: Final = assurance
+    Without an `assurance` it is not asked whether it is a primary: a Sentinel is none.
+    """
+
+    def __init__(self, settings: Settings, address: Callable[[], Address], assurance: Assurance | None) -> None:
+        self.assurance: Final = assurance or Assurance(int)
+        self._greeted: Final = assurance is not None
         self._settings: Final = settings
         self._address: Final = address
         self._closed = False
@@ -105,7 +109,8 @@ class BlockingNode:
         link = blocking_link(self._settings, self._address())
         try:
             link.connect()
-            greet(self.assurance, _talk(link, (WHO,), deadline)[0])
+            if self._greeted:
+                greet(self.assurance, _talk(link, (WHO,), deadline)[0])
         except BaseException:
             link.disconnect()
             raise

@@ -1,0 +1,104 @@
+"""Which server is the primary, and whether anybody still vouches for it. Pure: times are arguments.
+
+Sentinels are asked again and again. The newest configuration among their answers names the primary: an epoch is handed
+out by a majority, so the highest is the truth even if one Sentinel alone knows it so far. The primary may be used while
+a majority of the Sentinels answers, or while it has all its replicas attached itself: one that was cut off has neither.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, cast
+
+from .address import Address
+from .standing import Standing
+
+LEASE: Final = 1.5  # seconds for which evidence holds
+_FRESH: Final = 1.2  # seconds for which an answer counts
+_LAG: Final = 1  # second, since a replica last said that it follows
+
+
+class Vote(NamedTuple):
+    """Hold what one Sentinel answered, and when."""
+
+    primary: Address
+    epoch: int
+    replicas: int
+    sentinels: int
+    at: float
+
+
+def vote(address: Any, state: Any, at: float) -> Vote | None:
+    """Read the answers to `SENTINEL GET-MASTER-ADDR-BY-NAME` and `SENTINEL MASTER`; None if they are none."""
+    if not (isinstance(address, list) and isinstance(state, list)):
+        return None
+    words = cast("list[bytes]", state)
+    fields: dict[bytes, bytes] = dict(zip(words[::2], words[1::2], strict=False))
+    try:
+        host, port = _words(cast("list[bytes]", address))
+        return Vote(
+            Address(host, int(port)),
+            int(fields[b"config-epoch"]),
+            int(fields[b"num-slaves"]),
+            int(fields[b"num-other-sentinels"]) + 1,
+            at,
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+class Vouching:
+    """Judge by the votes of `sentinels` Sentinels."""
+
+    def __init__(self, sentinels: int) -> None:
+        self._votes: Final[list[Vote | None]] = [None] * sentinels
+        self._epoch: int = -1
+        self._gate: Final = threading.Lock()
+        self.primary: Address | None = None
+        self.vouched_at = float("-inf")
+        self.replicas = 0
+        self.changes = 0  # of the primary
+
+    @property
+    def majority(self) -> int:
+        """Return how many Sentinels must answer."""
+        return len(self._votes) // 2 + 1
+
+    def heard(self, place: int, answer: Vote | None) -> bool:
+        """Take note of an answer; tell whether the primary is another one now."""
+        if answer is None:
+            return False
+        with self._gate:
+            return self._count(place, answer)
+
+    def looked(self, standing: Standing | None, expected: int, at: float) -> None:
+        """Take note of what the primary says of itself: replicas that follow it would not let another one take over."""
+        if standing is not None and standing.primary and expected:
+            following = sum(lag <= _LAG for lag in standing.lags)
+            if following >= expected:
+                self.vouched_at = max(self.vouched_at, at)
+
+    def holds(self, now: float) -> bool:
+        """Tell whether the primary may be used."""
+        return self.primary is not None and now - self.vouched_at <= LEASE
+
+    def _count(self, place: int, answer: Vote) -> bool:
+        self._votes[place] = answer
+        self.replicas = max((each.replicas for each in self._fresh(answer.at)), default=0)
+        changed = False
+        if answer.epoch > self._epoch or (answer.epoch == self._epoch and self.primary is None):
+            self._epoch = answer.epoch
+            changed = answer.primary != self.primary
+            self.changes += changed
+            self.primary = answer.primary
+        if len(self._fresh(answer.at)) >= self.majority:
+            self.vouched_at = answer.at
+        return changed
+
+    def _fresh(self, now: float) -> Sequence[Vote]:
+        return [each for each in self._votes if each is not None and now - each.at <= _FRESH]
+
+
+def _words(parts: Sequence[bytes]) -> list[str]:
+    return [part.decode("ascii", "replace") for part in parts]
