@@ -243,7 +243,7 @@ class TestAsgi:
     def test_a_mount_ends_at_a_segment(self, path: str, whole: str, below: str) -> None:
         """`/application` is not below `/app`: neither an exempt path nor a passive one may be read into it."""
         passive = asgi.SessionMiddleware(_nothing, AsyncSessions(sinks=()), passive_paths=[below or "/"])
-        facts = passive.read_facts(make_scope(path, root_path="/app"), {})
+        facts = passive.read_facts(make_scope(path, root_path="/app"))
         assert facts.path == whole
         assert facts.passive is bool(below)
 

@@ -8,10 +8,10 @@
     commit              at http.response.start                                 503, 403, 409 in place of the response
 
 An error of the application before its response starts commits nothing; an error that it answers itself (a 4xx, a 5xx)
-is a response like any other, and so is `StepUpRequired`. After the start the session is frozen: a change in the midst of a stream raises
-`SessionClosed`. A stream may still look, so one whose length is not known counts as having looked if there is a
-session. If the commit fails, the application's `send` raises what failed, so that nothing that waits for the response
-(a background task) runs, and the client has its answer already. Messages of another kind pass untouched.
+is a response like any other, and so is `StepUpRequired`. After the start the session is frozen: a change in the midst
+of a stream raises `SessionClosed`. A stream may still look, so one whose length is not known counts as having looked if
+there is a session. If the commit fails, the application's `send` raises what failed, so that nothing that waits for the
+response (a background task) runs, and the client has its answer already. Messages of another kind pass untouched.
 
 WebSockets: see `sockets`. Lifespan: passes; with `close_on_shutdown=True` the store is closed when the application has
 shut down. (Not by default: tests start and stop one application many times.)
@@ -19,43 +19,39 @@ shut down. (Not by default: tests start and stop one application many times.)
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Iterable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from msgspec.structs import replace
 
-from ..core import answers
 from ..core.answers import NOTHING, Answer
-from ..core.cookies import TARGETED
 from ..core.crosssite import SAFE_METHODS
 from ..core.requests import Facts
 from ..core.session import Session
 from ..core.sessions import AsyncSessions
 from ..errors import ConfigurationError, SessileError, StepUpRequired, StoreError
 from . import replies
-from .replies import PREFIX, WITHOUT_BODY, Pages, Reply
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-RawHeaders = list[tuple[bytes, bytes]]
+from .messages import (
+    Application,
+    Message,
+    RawHeaders,
+    Receive,
+    Scope,
+    Send,
+    by_name,
+    encoded,
+    foreseen,
+    header,
+    with_answer,
+)
+from .replies import PREFIX, Pages, Reply
 
 SCOPE_KEY: Final = "session"
 _OWNERS: Final = "sessile.sessions"
 _PASSIVE: Final = replies.PASSIVE_HEADER.encode()
 _SCHEMES: Final = {"ws": "http", "wss": "https"}
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_TARGETED: Final = frozenset(name.encode() for name in TARGETED)
-_OF_CACHES: Final = frozenset({b"cache-control", b"vary"}) | _TARGETED
-# What the two answers that most responses get look like, if the application says nothing about caches itself.
-_CONSTANT: Final[dict[Answer, RawHeaders]] = {
-    NOTHING: [],
-    answers.LOOKED: [(b"vary", b"Cookie")],
-    answers.READ: [(b"vary", b"Cookie"), (b"cache-control", b"no-store")],
-}
 
 
 class SessionMiddleware:
@@ -110,47 +106,65 @@ class SessionMiddleware:
             scope[_OWNERS] = self._owners
         elif self._is_inside_itself(scope):
             return await self.app(scope, receive, send)
-        headers = by_name(scope["headers"])
-        facts: Callable[[], Facts] = partial(self.read_facts, scope, headers)
         session: Session | None
-        if b"cookie" in headers or scope["method"] not in SAFE_METHODS or (self._mark and self._mark in scope["path"]):
-            known = facts()
-            facts = lambda: known  # noqa: E731
+        known: Facts | None = None
+        if self._is_plain_visit(scope):
+            # Most requests of a public page: nothing to judge, nothing to ask; the facts are read if it is touched.
+            session = self._engine.visitor(lambda: self.read_facts(scope))
+        else:
+            known = self.read_facts(scope)
             session = await self._open(scope, known, send)
             if session is None:
                 return None
-        else:
-            # Most requests of a public page: nothing to judge, nothing to ask; the facts are read if it is touched.
-            session = self._engine.visitor(facts)
         scope[self.scope_key] = session
         begun = False
-        failed: SessileError | None = None
+        failed: list[SessileError] = []
 
-        async def send_committed(message: Message) -> None:
-            nonlocal begun, failed
-            if not begun and message["type"] == "http.response.start":
-                begun = True
-                message = _readable(message)
-                _foresee(session, message)
-                answer = self._engine.commit_unchanged(session)
-                if answer is None:
-                    try:
-                        answer = await self._engine.commit(session)
-                    except SessileError as error:
-                        failed = error
-                        await self._refuse(error, facts(), send)
-                        raise
-                if answer is not NOTHING:
-                    message = with_answer(message, answer)
-            if failed is None:
-                await send(message)
+        def send_on(message: Message) -> Awaitable[None]:
+            """Pass a message on; commit when the response starts. What needs no waiting costs no coroutine of ours."""
+            nonlocal begun
+            if begun or message["type"] != "http.response.start":
+                return _unsent() if failed else send(message)
+            begun = True
+            if known is None and not session.accessed:
+                session.closed = True  # nobody's, and nobody has looked: there is nothing to say
+                return send(message)
+            if session.base is not None:
+                message = foreseen(session, message)
+            answer = self._engine.commit_unchanged(session)
+            if answer is None:
+                return self._send_committed(message, session, known or self.read_facts(scope), send, failed)
+            return send(message if answer is NOTHING else with_answer(message, answer))
 
         try:
-            await self.app(scope, receive, send_committed)
+            await self.app(scope, receive, send_on)
         except Exception as error:
-            if begun and failed is None:
+            if begun and not failed:
                 raise
-            await self._answer_error(error, failed, session, facts(), send)
+            facts = known or self.read_facts(scope)
+            await self._answer_error(error, failed[0] if failed else None, session, facts, send)
+
+    def _is_plain_visit(self, scope: Scope) -> bool:
+        """Tell whether a request has neither a cookie nor anything that must be judged."""
+        headers: RawHeaders = scope["headers"]
+        if type(headers) is not list:
+            headers = scope["headers"] = list(headers)
+        for name, _ in headers:
+            if name == b"cookie":
+                return False
+        return scope["method"] in SAFE_METHODS and not (self._mark and self._mark in scope["path"])
+
+    async def _send_committed(
+        self, message: Message, session: Session, facts: Facts, send: Send, failed: list[SessileError]
+    ) -> None:
+        """Commit, and start the response; if the commit fails, its answer takes the response's place."""
+        try:
+            answer = await self._engine.commit(session)
+        except SessileError as error:
+            failed.append(error)
+            await self._refuse(error, facts, send)
+            raise
+        await send(message if answer is NOTHING else with_answer(message, answer))
 
     async def _open(self, scope: Scope, facts: Facts, send: Send) -> Session | None:
         """Open the request's session; None: it has been answered, and the application is not called."""
@@ -249,8 +263,9 @@ class SessionMiddleware:
             await self.sessions.close()
         await send(message)
 
-    def read_facts(self, scope: Scope, headers: dict[bytes, bytes]) -> Facts:
+    def read_facts(self, scope: Scope) -> Facts:
         """Read the facts of a request."""
+        headers = by_name(scope["headers"])
         scheme: str = scope.get("scheme", "http")
         path: str = scope["path"]
         root: str = scope.get("root_path", "")
@@ -265,16 +280,9 @@ class SessionMiddleware:
             path if not root or _is_below(path, root) else root + path,
             peer[0] if peer else "",
             "" if cookie is None else cookie.decode("latin-1"),
-            partial(_header, headers),
+            partial(header, headers),
             passive,
         )
-
-
-def by_name(listed: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Return request headers by name, repeated ones joined."""
-    pairs = listed if isinstance(listed, list) else list(listed)
-    headers = dict(pairs)
-    return headers if len(headers) == len(pairs) else _joined(pairs)
 
 
 def _below_mount(scope: Scope) -> str:
@@ -288,69 +296,12 @@ def _is_below(path: str, root: str) -> bool:
     return path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/")
 
 
-def _header(headers: dict[bytes, bytes], name: str) -> str | None:
-    value = headers.get(name.encode("latin-1"))
-    return None if value is None else value.decode("latin-1")
-
-
-def _joined(listed: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Return the headers by name, repeated ones joined."""
-    headers: dict[bytes, bytes] = {}
-    for name, value in listed:
-        if name in headers:
-            # HTTP/2 splits the Cookie header, and its parts are joined like this (RFC 9113 8.2.3).
-            headers[name] += (b"; " if name == b"cookie" else b", ") + value
-        else:
-            headers[name] = value
-    return headers
-
-
-def _readable(message: Message) -> Message:
-    """Return the message with a list of headers: they may come as something that can be read only once."""
-    headers = message.get("headers", ())
-    return message if isinstance(headers, (list, tuple)) else {**message, "headers": list(headers)}
-
-
-def _foresee(session: Session, message: Message) -> None:
-    """Count a response of unknown length as one that looks: the rest is made when the headers are gone (R19)."""
-    if session.base is None or session.accessed or message["status"] in WITHOUT_BODY:
-        return
-    if not any(name.lower() == b"content-length" for name, _ in message.get("headers", ())):
-        session.accessed = True
-
-
-def with_answer(message: Message, answer: Answer) -> Message:
-    """Return the message that starts a response, with the session's headers.
-
-    It is another message: the list of headers may belong to a response that the application sends to everybody.
-    """
-    headers: Iterable[tuple[bytes, bytes]] = message.get("headers", ())
-    present: dict[bytes, bytes] = {}
-    for name, value in headers:
-        lowered = name.lower()
-        if lowered in _OF_CACHES:
-            present[lowered] = value if lowered not in present else present[lowered] + b", " + value
-    if not present:
-        ours = _CONSTANT.get(answer) or _encoded(answer.headers(None, None))
-        return {**message, "headers": [*headers, *ours]}
-    cache, vary = present.get(b"cache-control"), present.get(b"vary")
-    ours = _encoded(
-        answer.headers(
-            None if cache is None else cache.decode("latin-1"), None if vary is None else vary.decode("latin-1")
-        )
-    )
-    replaced = {name for name, _ in ours if name != b"set-cookie"}
-    if answer.is_private:
-        replaced |= _TARGETED
-    return {**message, "headers": [*(pair for pair in headers if pair[0].lower() not in replaced), *ours]}
-
-
-def _encoded(headers: replies.Headers) -> RawHeaders:
-    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+async def _unsent() -> None:
+    """Stand for what an application sends after its response was replaced."""
 
 
 async def _send_reply(reply: Reply, facts: Facts, send: Send, answer: Answer = NOTHING) -> None:
-    start: Message = {"type": "http.response.start", "status": reply.status, "headers": _encoded(reply.headers)}
+    start: Message = {"type": "http.response.start", "status": reply.status, "headers": encoded(reply.headers)}
     await send(with_answer(start, answer))
     await send({"type": "http.response.body", "body": b"" if facts.method == "HEAD" else reply.body})
 

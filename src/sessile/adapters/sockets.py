@@ -30,11 +30,11 @@ from ..core.requests import Facts
 from ..core.session import Session
 from ..errors import SessileError, StepUpRequired, StoreError
 from . import replies
-from .asgi import by_name, with_answer
+from .messages import Message, Receive, Scope, Send, with_answer
 from .replies import Reply
 
 if TYPE_CHECKING:
-    from .asgi import Message, Receive, Scope, Send, SessionMiddleware
+    from .asgi import SessionMiddleware
 
 POLICY_VIOLATION: Final = 1008
 TRY_AGAIN_LATER: Final = 1013
@@ -46,7 +46,7 @@ _UNCHECKED: Final = "session cannot be checked"
 async def serve_socket(middleware: SessionMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one WebSocket."""
     sessions = middleware.sessions
-    facts = middleware.read_facts(scope, by_name(scope["headers"]))
+    facts = middleware.read_facts(scope)
     if sessions.guard.refuses_handshake(facts, sessions.engine.client(facts)):
         sessions.engine.tell_cross_site(facts)
         return await _deny(replies.cross_site(), scope, receive, send)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..adapters.asgi import by_name
+from ..adapters.messages import by_name
 from ..adapters.replies import PREFIX
 from ..core import cookies
 from ..core.events import Event

@@ -31,8 +31,8 @@ from ...core.requests import Facts
 from ...core.session import Session
 from ...errors import SessileError, StoreError
 from .. import replies
-from ..asgi import by_name
 from ..environ import headers_of, is_refused, read_request
+from ..messages import by_name
 from .doors import Doors, doors
 from .expiry import EXPIRY
 from .session import DjangoSession, expired, open_session
