@@ -11,7 +11,7 @@ from typing import Any
 from sessile import AsyncSessions
 from sessile.core.events import Event
 from sessile.stores import open_store
-from tests.invariants.harness import COOKIE, Clock, Switch
+from tests.invariants.harness import COOKIE, Clock, Switch, switch
 
 Headers = Iterable[tuple[str, str]]
 
@@ -170,5 +170,5 @@ class World:
 
 def make_world(**options: Any) -> World:
     """Return a world of its own."""
-    store, clock, events = Switch(open_store("memory://", blocking=False)), Clock(), list[Event]()
+    store, clock, events = switch(open_store("memory://", blocking=False)), Clock(), list[Event]()
     return World(AsyncSessions(store, clock=clock, sinks=(events.append,), **options), store, clock, events)
