@@ -10,7 +10,10 @@ from typing import Annotated, Final
 
 import typer
 
+from ..core.adoption import Elsewhere, standing_until
+from ..core.bridge import drive
 from ..core.keys import KeyRing, generate
+from ..core.ports import InCookies
 from ..core.sessions import Sessions
 from ..errors import ConfigurationError, StoreUnavailable
 from ..stores.memory import MemoryStore
@@ -43,6 +46,11 @@ def existing(url: str) -> Generator[Sessions]:
     if isinstance(store, SqliteStore):
         _check_database(store.path)
     with closing(sessions):
+        if not isinstance(store, InCookies):
+            # What is ended from here must not come back by a bridge that only the application knows.
+            until = drive(standing_until(store))
+            if until is not None:
+                sessions.engine.take_over((Elsewhere(until),))
         yield sessions
 
 

@@ -19,7 +19,7 @@ from the ring of keys and the old identity, so that whoever meets the mark finds
 store. Neither a copy of the old store nor the ring alone gives a token.
 
 That a user's sessions, or all, were ended at once is remembered by further marks: what was not adopted by then would
-come back to life otherwise.
+come back to life otherwise. One more says that bridges stand at all, for operators' tools, which know the store alone.
 """
 
 from __future__ import annotations
@@ -27,13 +27,25 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from ..errors import StoreError, StoreUnavailable
 from . import events
 from .ids import SEED_BYTES, Token, session_id
 from .keys import KeyRing
-from .legacy import BridgeReport, Found, OldSession, OpenBridge, Refusal, Tally, Why, mark_id, named, storable
+from .legacy import (
+    BridgeReport,
+    Found,
+    OldCookie,
+    OldSession,
+    OpenBridge,
+    Refusal,
+    Tally,
+    Why,
+    mark_id,
+    named,
+    storable,
+)
 from .policy import Policy
 from .ports import AtLimit, Created, Gone, Loaded, Replaces, Stale, Store, Sweeping, Taken
 from .record import SCHEMA, Context, Control, EndReason, Line, Record, Tombstone
@@ -46,6 +58,7 @@ _PENDING: Final = 3_600.0  # how long a half-done adoption may wait for its next
 _USER: Final = b"user"
 _EVERYTHING: Final = b"everything"
 _SLOTS: Final = (b"0", b"1")
+_STANDING: Final = mark_id(b"standing", b"")
 _SWEEP: Final = 1_000
 _MAX_SWEEPS: Final = 10_000
 _ROUNDS: Final = 8
@@ -99,6 +112,7 @@ class Adoption:
         self._tell = tell
         self._clock = clock
         self._keys = tuple(ring.derive(b"legacy adoption").values())
+        self._said = False
 
     def reports(self) -> tuple[BridgeReport, ...]:
         """Return what each bridge did in this process."""
@@ -209,6 +223,12 @@ class Adoption:
                 return True
         return False
 
+    async def say_that_bridges_stand(self) -> None:
+        """Leave a mark that says so, once a process; see `standing_until`."""
+        if not self._said:
+            await self._put(_STANDING, self._last(), self._clock())
+            self._said = True
+
     def _stands(self, now: float) -> bool:
         return any(now < bridge.until for bridge in self.bridges)
 
@@ -298,6 +318,7 @@ class _Case:
             await store.end(sid, tombstone)
             await self._end(old)
             raise _Refused("closed", spent=True)
+        await self._adoption.say_that_bridges_stand()
         self._tally.adopted += 1
         self._adoption.tell(
             events.SessionAdopted(
@@ -402,6 +423,35 @@ class _Case:
             place=visitor.place,
         )
         return Record(control, data, now, self._adoption.policy.deadline(control, now))
+
+
+class Elsewhere:
+    """Stand for the bridges of an application, in a tool that shares its store: it adopts nothing."""
+
+    def __init__(self, until: float) -> None:
+        self.name = "elsewhere"
+        self.kind = b"elsewhere"
+        self.until = until
+        self.on_outage: Literal["refuse", "ignore"] = "refuse"
+        self.cookie = OldCookie("")
+
+    def recognise(self, facts: Facts, now: float) -> None:
+        """Recognise nothing."""
+
+    async def find(self, old: OldSession, now: float) -> None:
+        """Find nothing."""
+
+    async def end(self, old: OldSession) -> None:
+        """End nothing."""
+
+    async def close(self) -> None:
+        """Release nothing."""
+
+
+async def standing_until(store: Store) -> float | None:
+    """Return until when bridges of some application stand before this store (seconds since 1970), None if none do."""
+    held = await store.load(_STANDING)
+    return held.expires_at - _MONTH if isinstance(held, Tombstone) else None
 
 
 def _pending(now: float) -> Record:
