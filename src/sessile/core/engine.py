@@ -62,6 +62,8 @@ if TYPE_CHECKING:
 
 # Each retry means that another request got through; more than this on one session is no longer a browser.
 MAX_RETRIES: Final = 64
+# A user's sign-ins that wait for a factor take nobody's place (R66, R88), but there are no more of them than this.
+UNFINISHED: Final = 16
 SWEEP_EVERY: Final = 60.0
 SWEEP_STEP: Final = 100
 _log: Final = logging.getLogger("sessile")
@@ -380,6 +382,8 @@ class Engine:
         base = session.base
         if self.adoption is not None and type(session.opened) is Opened and session.opened.forget:
             return None
+        if session.ended is not None:
+            session.accessed = True  # a page may say that it has ended, which is nobody else's (R19)
         if session.closed or (base is None and not session.accessed):
             session.closed = True
             return answers.NOTHING
@@ -414,7 +418,14 @@ class Engine:
         """Delete the old cookies that are spent; a sign-in or a sign-out leaves no older session in the browser."""
         forget, signed = opened.forget, session.signed_out or session.intent == "sign-in"
         if self.adoption is not None and signed and self._is_secure(opened.facts):
-            forget = (*forget, *await self.adoption.retire(opened.facts, now, forget))
+            try:
+                forget = (*forget, *await self.adoption.retire(opened.facts, now, forget))
+            except StoreError as error:
+                # After a sign-out the old session would sign the user in again. After a sign-in the new one is stored:
+                # its only token must reach the browser, which shows the old cookie no more while it has that.
+                if session.intent is None:
+                    raise
+                self._tell(events.StoreFailed(at=now, error=error.code, session=session.id))
         return answer._replace(vary=True, more=(*answer.more, *forget)) if forget else answer
 
     async def _begin(self, session: Session, opened: Opened, now: float) -> tuple[Answer, str | None]:
@@ -529,8 +540,9 @@ class Engine:
 
         Return the Set-Cookie values that hand it out, its id, and whether it replaced one.
         """
-        # Who has not finished signing in takes nobody's place: the limit is for those who have (R66, R88).
-        limit = self.policy.max_sessions if control.user is not None and not control.pending else None
+        limit = self.policy.max_sessions if control.user is not None else None
+        if limit is not None and control.pending:
+            limit += UNFINISHED
         context = self._context(opened.facts)
         place = control.place or self._place(opened.facts)
         for _ in range(MAX_RETRIES):
@@ -562,25 +574,38 @@ class Engine:
                     session.rebase(present)
                 case AtLimit(sessions):
                     self._tell(events.LimitReached(at=now, user=control.user, action=self.policy.on_limit))
-                    await self._make_room([one for one, _ in sessions], control.user, limit or 0)
+                    assert limit is not None
+                    if not await self._make_room([one for one, _ in sessions], control, limit):
+                        limit = None  # finished ones fill even the room of unfinished ones: this one ends none of them
                 case Gone(tombstone):
                     raise SessionGone(str(tombstone.reason) if tombstone else "gone")
         raise StoreUnavailable("a session changed faster than it could be renewed")
 
-    async def _make_room(self, sessions: list[str], user: str | None, limit: int) -> None:
+    async def _make_room(self, sessions: list[str], control: Control, limit: int) -> bool:
         """End so many of a user's sessions that one more is within the limit: unfinished ones first, then the oldest.
+
+        An unfinished one ends no finished one; return whether there is room.
 
         Raises:
             TooManySessions: the policy ends no finished one.
         """
         surplus = len(sessions) - limit + 1
-        found = [(one, await self.store.load(one)) for one in sessions]
-        unfinished = [one for one, record in found if isinstance(record, Record) and record.control.pending]
-        if self.policy.on_limit == "refuse" and len(unfinished) < surplus:
+        waiting = await self._unfinished(sessions, control.user or "")
+        if len(waiting) < surplus and self.policy.on_limit == "refuse" and not control.pending:
             raise TooManySessions(limit)
-        rest = [one for one in sessions if one not in unfinished]
-        for one in (unfinished + rest)[:surplus]:
-            self._told_ended(await self.store.end(one, self._tombstone(EndReason.LIMIT, user)), EndReason.LIMIT)
+        finished = [] if control.pending else [one for one in sessions if one not in waiting]
+        tombstone = self._tombstone(EndReason.LIMIT, control.user)
+        for one in ([one for one in sessions if one in waiting] + finished)[:surplus]:
+            self._told_ended(await self.store.end(one, tombstone), EndReason.LIMIT)
+        return len(waiting) + len(finished) >= surplus
+
+    async def _unfinished(self, sessions: list[str], user: str) -> frozenset[str]:
+        """Return which of a user's sessions wait for a factor."""
+        if isinstance(self.store, UserIndex):
+            held = {sid: record for sid, record in await self.store.of_user(user)}
+            return frozenset(one for one in sessions if one in held and held[one].control.pending)
+        found = [(one, await self.store.load(one)) for one in sessions]
+        return frozenset(one for one, record in found if isinstance(record, Record) and record.control.pending)
 
     def _replaces(self, session: Session, now: float) -> Replaces | None:
         base, sid = session.base, session.id
@@ -693,9 +718,10 @@ class Engine:
 
     async def end_user(self, user: str, reason: EndReason, keep: frozenset[str] = frozenset()) -> Ending:
         """End all sessions of a user but those in `keep`."""
+        index = self.index
         if self.adoption is not None:
             await self.adoption.close_user(user)
-        ending = await self.index.end_user(user, self._tombstone(reason, user), keep)
+        ending = await index.end_user(user, self._tombstone(reason, user), keep)
         self._told_ended(ending, reason)
         return ending
 
