@@ -8,7 +8,8 @@ import uuid
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any, Literal, NamedTuple
 
 import pytest
 from msgspec.structs import replace
@@ -18,6 +19,7 @@ from sessile.core import events
 from sessile.core.bridge import drive
 from sessile.core.cookies import uncacheable
 from sessile.core.crosssite import CrossSiteGuard
+from sessile.core.engine import UNFINISHED
 from sessile.core.network import Client, is_loopback_host, parse_address
 from sessile.core.policy import Policy
 from sessile.core.ports import Page
@@ -272,6 +274,72 @@ class TestLimits:
         with pytest.raises(TooManySessions):
             rig.sign_in("ada")
 
+    @requirement("R66")
+    @pytest.mark.parametrize("on_limit", ["refuse", "end-oldest"])
+    def test_a_stolen_password_cannot_pile_up_unfinished_sign_ins(
+        self, make: Callable[..., Rig], on_limit: Literal["refuse", "end-oldest"]
+    ) -> None:
+        """They make room for each other, and for nobody else."""
+        rig = make(policy=Policy(max_sessions=1, on_limit=on_limit))
+        users = rig.sign_in("ada")
+        for _ in range(60):
+            rig.now += 1
+            thief = rig.open()
+            thief.login("ada", pending=True)
+            rig.close(thief)
+        assert len(drive(rig.store.of_user("ada"))) <= 1 + UNFINISHED
+        assert rig.user_of(users) == "ada"
+
+    @requirement("R66")
+    @requirement("R88")
+    def test_an_unfinished_sign_in_ends_no_finished_one_however_many_there_are(self, make: Callable[..., Rig]) -> None:
+        """Also where the limit was lowered since: who finishes it makes room, not who begins it."""
+        rig = make()
+        tokens = [rig.sign_in("ada") for _ in range(UNFINISHED + 10)]
+        rig.engine.policy = Policy(max_sessions=1)
+        beginning = rig.open()
+        beginning.login("ada", pending=True)
+        assert rig.close(beginning)
+        assert all(isinstance(rig.held(token), Record) for token in tokens)
+
+
+class TestOldSessions:
+    """A bridge to another library's sessions that fails in the midst of a commit."""
+
+    @staticmethod
+    def failing(rig: Rig) -> None:
+        """Let the old store be down when the old session should be ended."""
+
+        async def opened(*_given: Any) -> Any:
+            return SimpleNamespace(forget=(), blocked=False, adopted=None)
+
+        async def retire(*_given: Any) -> None:
+            raise StoreUnavailable("the old store is down")
+
+        rig.engine.adoption = SimpleNamespace(open=opened, retire=retire)  # type: ignore[assignment]
+
+    @requirement("R45")
+    def test_a_sign_in_that_was_stored_reaches_its_browser(self, rig: Rig) -> None:
+        """The session before it is dead by then; a 503 would leave the user with none."""
+        self.failing(rig)
+        session = rig.open()
+        session.login("ada")
+        token = rig.close(session)
+        rig.engine.adoption = None
+        assert rig.user_of(token) == "ada"
+        assert [event.error for event in rig.told(events.StoreFailed)] == ["store-unavailable"]
+
+    @requirement("R61")
+    @requirement("R45")
+    def test_a_sign_out_that_leaves_an_old_session_alive_is_not_told_as_done(self, rig: Rig) -> None:
+        """The next request would be signed in by it again."""
+        token = rig.sign_in("ada")
+        self.failing(rig)
+        session = rig.open(token)
+        session.logout()
+        with pytest.raises(StoreUnavailable):
+            rig.close(session)
+
 
 class TestSigningOutNow:
     """`sign_out` ends at once; what follows in the same request is carried out as well."""
@@ -346,6 +414,17 @@ class TestCaches:
     def test_what_keeps_shared_caches_out_stands(self, said: str) -> None:
         """The application's own word, where it suffices."""
         assert uncacheable(said, sets_cookie=False) == said
+
+    @requirement("R19")
+    def test_a_page_that_says_that_the_session_has_ended_is_this_visitors_own(self, rig: Rig) -> None:
+        """Else everybody would be told so, out of a cache."""
+        token = rig.sign_in("ada")
+        drive(rig.engine.end(rig.id_of(token), EndReason.ADMIN))
+        session = rig.open(token)
+        assert session.ended is EndReason.ADMIN
+        answer = rig.commit(session)
+        assert answer.vary
+        assert not answer.carries
 
     @requirement("R19")
     def test_describing_the_session_is_looking_at_it(self) -> None:

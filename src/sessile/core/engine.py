@@ -602,7 +602,7 @@ class Engine:
     async def _unfinished(self, sessions: list[str], user: str) -> frozenset[str]:
         """Return which of a user's sessions wait for a factor."""
         if isinstance(self.store, UserIndex):
-            held = {sid: record for sid, record in await self.store.of_user(user)}
+            held = dict(await self.store.of_user(user))
             return frozenset(one for one in sessions if one in held and held[one].control.pending)
         found = [(one, await self.store.load(one)) for one in sessions]
         return frozenset(one for one, record in found if isinstance(record, Record) and record.control.pending)
