@@ -20,7 +20,7 @@ from redis.exceptions import NoScriptError, RedisError
 from ...core.bridge import drive
 from ...errors import StoreError, StoreUnavailable
 from .address import Address, Place, Settings
-from .greeting import WHO
+from .layout import Names
 from .link import Command, blocking_link, looped_link, packed
 from .standing import Assurance
 from .tasks import LoopedNode
@@ -52,6 +52,8 @@ class SentinelWire:
             pool=2,
         )
         self._sentinels: Final[list[Node]] = [kind(self._theirs, _at(address), None) for address in settings.addresses]
+        names = Names(settings.prefix)
+        self._pulse: Final = names.pulse(names.epochs["00"])
         self._stop = threading.Event()
         self._gate = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -184,12 +186,15 @@ class SentinelWire:
             if self._vouching.heard(place, vote(address, state, asked_at)):
                 self._node.drop()
         now = time.monotonic()
-        if self._vouching.primary is not None and now - self._vouching.vouched_at > LEASE / 3:
+        expected = self._node.assurance.expected
+        if self._vouching.primary is not None and expected and now - self._vouching.vouched_at > LEASE / 3:
             with suppress(StoreError):
-                answer = await self._node.ask(WHO, now + _PATIENCE)
-                assurance = self._node.assurance
-                if isinstance(answer, bytes):
-                    self._vouching.looked(assurance.saw(answer), assurance.expected, now)
+                written, have = await self._node.exchange(
+                    ((b"SET", self._pulse, b"", b"PX", 1000), (b"WAIT", expected, int(_PATIENCE * 500))),
+                    now + _PATIENCE,
+                )
+                if written == b"OK" and isinstance(have, int):
+                    self._vouching.followed(have, expected, now)
 
     def _watch(self, place: int) -> None:
         stop, news = self._stop, None

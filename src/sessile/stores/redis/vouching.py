@@ -12,11 +12,8 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, cast
 
 from .address import Address
-from .standing import Standing
 
 LEASE: Final = 1.5  # seconds for which evidence holds
-_FRESH: Final = 1.2  # seconds for which an answer counts
-_LAG: Final = 1  # second, since a replica last said that it follows
 
 
 class Vote(NamedTuple):
@@ -72,12 +69,10 @@ class Vouching:
         with self._gate:
             return self._count(place, answer)
 
-    def looked(self, standing: Standing | None, expected: int, at: float) -> None:
-        """Take note of what the primary says of itself: replicas that follow it would not let another one take over."""
-        if standing is not None and standing.primary and expected:
-            following = sum(lag <= _LAG for lag in standing.lags)
-            if following >= expected:
-                self.vouched_at = max(self.vouched_at, at)
+    def followed(self, replicas: int, expected: int, at: float) -> None:
+        """Take note of how many replicas follow the primary: those that do would not let another one take over."""
+        if expected and replicas >= expected:
+            self.vouched_at = max(self.vouched_at, at)
 
     def holds(self, now: float) -> bool:
         """Tell whether the primary may be used."""
@@ -85,19 +80,17 @@ class Vouching:
 
     def _count(self, place: int, answer: Vote) -> bool:
         self._votes[place] = answer
-        self.replicas = max((each.replicas for each in self._fresh(answer.at)), default=0)
         changed = False
         if answer.epoch > self._epoch or (answer.epoch == self._epoch and self.primary is None):
             self._epoch = answer.epoch
             changed = answer.primary != self.primary
             self.changes += changed
             self.primary = answer.primary
-        if len(self._fresh(answer.at)) >= self.majority:
-            self.vouched_at = answer.at
+        votes = sorted((each for each in self._votes if each is not None), key=lambda each: each.at, reverse=True)
+        self.replicas = max(each.replicas for each in votes if answer.at - each.at <= LEASE)
+        if len(votes) >= self.majority:
+            self.vouched_at = max(self.vouched_at, votes[self.majority - 1].at)
         return changed
-
-    def _fresh(self, now: float) -> Sequence[Vote]:
-        return [each for each in self._votes if each is not None and now - each.at <= _FRESH]
 
 
 def _words(parts: Sequence[bytes]) -> list[str]:
