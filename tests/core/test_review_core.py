@@ -27,6 +27,7 @@ from sessile.core.record import EndReason, Record, Tombstone, Unreadable
 from sessile.core.session import Session
 from sessile.errors import (
     ConfigurationError,
+    SessionGone,
     StoreUnavailable,
     TooManySessions,
     UserInvalid,
@@ -301,6 +302,44 @@ class TestLimits:
         beginning.login("ada", pending=True)
         assert rig.close(beginning)
         assert all(isinstance(rig.held(token), Record) for token in tokens)
+
+
+class TestReplay:
+    """A token that was left behind is served for a moment, and never becomes a new one."""
+
+    @requirement("R29")
+    @requirement("R30")
+    @requirement("R25")
+    def test_a_token_in_flight_cannot_be_renewed_past_the_sibling_rule(self, rig: Rig) -> None:
+        """Any page that rotates would make a fresh session of a stolen token, and sign the user out in silence."""
+        stolen = rig.sign_in("ada")
+        rig.now += 60
+        rig.visit(stolen)
+        rig.now += rig.policy.rotation
+        present = rig.visit(stolen)
+        assert present
+        assert rig.user_of(present) == "ada"  # confirms it; the stolen one is left behind
+        rig.now += 5
+        thief = rig.open(stolen)
+        assert thief.user_id == "ada"
+        thief.rotate()
+        with pytest.raises(SessionGone):
+            rig.commit(thief)
+        assert rig.user_of(present) == "ada"
+        rig.now += rig.policy.grace
+        assert rig.user_of(stolen) is None
+        assert rig.told(events.ReplayDetected)
+
+    @requirement("R25")
+    def test_a_factor_that_is_proved_in_flight_still_counts(self, rig: Rig) -> None:
+        """A proof is the user's own; it gives a new token, whichever one came along."""
+        first = rig.sign_in("ada")
+        rig.now += 60 + rig.policy.rotation
+        present = rig.visit(first)
+        rig.user_of(present)
+        proving = rig.open(first)
+        proving.add_factor("totp")
+        assert rig.user_of(rig.close(proving)) == "ada"
 
 
 class TestOldSessions:

@@ -513,6 +513,9 @@ class Engine:
             return answers.LOOKED, session.id
         old, intent, control = session.id, session.intent, session.control
         assert control is not None
+        if intent == "rotate" and opened.standing is Standing.IN_FLIGHT:
+            # It proves nothing, and would give whoever kept an old token a session that no sibling tells from it.
+            raise SessionGone("its token was left behind; ask again")
         try:
             lines, sid, ended = await self._create(session, control, None, opened, now)
         except SessionGone:
