@@ -61,7 +61,7 @@ _SLOTS: Final = (b"0", b"1")
 _STANDING: Final = mark_id(b"standing", b"")
 _SWEEP: Final = 1_000
 _MAX_SWEEPS: Final = 10_000
-_ROUNDS: Final = 8
+_ROUNDS: Final = 32
 
 
 class Adopted(NamedTuple):
@@ -301,7 +301,7 @@ class _Case:
         mark = mark_id(bridge.kind, old.identity)
         held = await store.load(mark)
         if isinstance(held, Tombstone):
-            return await self._resume(old)
+            return await self._resume(old, held.at)
         found = await self._find(old)
         data, dropped = storable(found.data, self._adoption.policy.max_bytes)
         record = self._record(found, data)
@@ -312,7 +312,7 @@ class _Case:
         if not await self._create(
             sid, record, mark, Tombstone(EndReason.RENEWED, now, _horizon(bridge, old), found.user)
         ):
-            return await self._resume(old)
+            return await self._resume(old, now)
         if await self._adoption.is_closed(found.user):
             tombstone = Tombstone(EndReason.USER, now, now + self._adoption.policy.tombstone, found.user)
             await store.end(sid, tombstone)
@@ -333,19 +333,24 @@ class _Case:
         await self._end(old)
         return Adopted(token, sid, record)
 
-    async def _resume(self, old: OldSession) -> Adopted:
-        """Return the session that the old one has become, under whichever key of the ring that was.
+    async def _resume(self, old: OldSession, at: float) -> Adopted:
+        """Return the session that the old one became at that time, under whichever key of the ring that was.
 
-        The old session is ended once more: whoever has adopted it may not have come to that.
+        The old session is ended once more: whoever has adopted it may not have come to that. A store that takes several
+        steps may show the mark before the session; a session so young that is not there is on its way, not over.
         """
-        for token in self._adoption.tokens(self._bridge, old):
-            sid = session_id(token.seed)
-            loaded = await self._adoption.store.load(sid)
-            if loaded is not None:
-                await self._end(old)
-                if not isinstance(loaded, Record):
-                    self._tally.count("spent")  # the engine tells why
-                return Adopted(token, sid, loaded)
+        is_young = self._now - at <= self._adoption.policy.grace
+        for _ in range(_ROUNDS if is_young else 1):
+            for token in self._adoption.tokens(self._bridge, old):
+                sid = session_id(token.seed)
+                loaded = await self._adoption.store.load(sid)
+                if loaded is not None:
+                    await self._end(old)
+                    if not isinstance(loaded, Record):
+                        self._tally.count("spent")  # the engine tells why
+                    return Adopted(token, sid, loaded)
+        if is_young:
+            raise StoreUnavailable("an old session is being adopted by another request")
         raise _Refused("spent", spent=True)
 
     async def _find(self, old: OldSession) -> Found:
@@ -382,7 +387,11 @@ class _Case:
                     for one in evicted:
                         adoption.tell(events.SessionEnded(at=now, session=one, reason=EndReason.EVICTED))
                     return True
-                case Taken() | Stale():
+                case Taken():
+                    # On a store that takes several steps, another request may have begun this one and not finished.
+                    if await store.load(sid) is not None:
+                        return False
+                case Stale():
                     return False
                 case Gone(left):
                     if left is not None:
