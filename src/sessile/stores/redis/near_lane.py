@@ -139,6 +139,7 @@ class Lane:
 
     def question(self, session_id: str, key: bytes, epoch_key: bytes) -> tuple[Question, bytes]:
         """Begin a read, and return what must be sent for it."""
+        self._changes.setdefault(epoch_key, 0)
         question = Question(session_id, key, epoch_key, self._counted(epoch_key), time.monotonic())
         self._asked.append(question)
         return question, packed((b"MGET", key, epoch_key)) + packed((b"PTTL", key))
@@ -207,7 +208,7 @@ class Lane:
             self._asked.append(None)
 
     def _counted(self, epoch_key: bytes) -> int:
-        return self._flushes + self._changes.get(epoch_key, 0)
+        return self._flushes + self._changes[epoch_key]
 
     def _told(self, told: list[Any]) -> None:
         if told[0] != b"invalidate":
@@ -217,8 +218,8 @@ class Lane:
             self.spoil_all()
             return
         for key in told[1]:
-            if key[-2:] == b":e":
-                self._changes[key] = self._changes.get(key, 0) + 1
+            if key in self._changes:
+                self._changes[key] += 1
             else:
                 self._shelf.drop(key, self)
             self.spoil(key)
