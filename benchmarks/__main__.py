@@ -10,12 +10,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import asgi_cells, django_cells, growth, imports, wsgi_cells
+from benchmarks import asgi_cells, django_cells, growth, imports, network_cells, wsgi_cells
 from benchmarks.harness import Cell, added, measure
 from benchmarks.targets import TARGETS
+from tests.support.servers import postgres, redis_server
 
 HERE = Path(__file__).parent
 IMPORT_LIMIT = 1.6
+MEMORY_LIMIT = 1.2
 KINDS = ("read", "write", "anonymous", "forged", "large")
 Medians = dict[tuple[str, str, str], float]
 
@@ -26,19 +28,22 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer rounds, smaller growth, no files written")
     quick: bool = parser.parse_args().quick
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, redis_server() as server, postgres() as database:
         directory = Path(name)
         print("Building applications and filling stores …", flush=True)
+        memory = network_cells.memory_per_session(server.port)
         cells: list[Cell] = [
             *asgi_cells.cells(directory),
             *wsgi_cells.cells(directory),
             *django_cells.cells(directory),
+            *network_cells.cells(server.port),
         ]
         print(f"{len(cells)} cells, interleaved", flush=True)
         measure(cells, rounds=7 if quick else 25, batch=0.01 if quick else 0.03)
         medians = added(cells)
-        grown = growth.measure(directory, (1_000, 10_000) if quick else (1_000, 100_000, 1_000_000))
-    text, kept = report(medians, grown, imports.ratio(5 if quick else 15))
+        servers = {"redis": f"{server.url}?timeout=600", "postgresql": f"{database.url}?timeout=600&migrate=auto"}
+        grown = growth.measure(directory, (1_000, 10_000) if quick else (1_000, 100_000, 1_000_000), servers)
+    text, kept = report(medians, grown, imports.ratio(5 if quick else 15), memory)
     print(text)
     if not quick:
         (HERE / "RESULTS.md").write_text(text)
@@ -51,7 +56,9 @@ def main() -> int:
     return 0 if kept else 1
 
 
-def report(medians: Medians, grown: list[dict[str, Any]], import_ratio: float) -> tuple[str, bool]:
+def report(
+    medians: Medians, grown: list[dict[str, Any]], import_ratio: float, memory: dict[str, float]
+) -> tuple[str, bool]:
     """Return the page, and whether every promise was kept."""
     lines = [
         "# Benchmarks",
@@ -75,6 +82,12 @@ def report(medians: Medians, grown: list[dict[str, Any]], import_ratio: float) -
     imported = _kept(import_ratio <= IMPORT_LIMIT)
     lines.append(f"| `import sessile` / `{imports.NEEDED}` | 1.6 × | {import_ratio:.2f} × | {imported} |")
     kept = kept and import_ratio <= IMPORT_LIMIT
+    ours, theirs = memory["sessile redis"], memory["flask-session redis"]
+    kept = kept and ours <= MEMORY_LIMIT * theirs
+    lines.append(
+        f"| bytes a session takes in Redis ({ours:.0f}) / Flask-Session's for the same data ({theirs:.0f}) "
+        f"| {MEMORY_LIMIT:g} × | {ours / theirs:.2f} × | {_kept(ours <= MEMORY_LIMIT * theirs)} |"
+    )
     lines += ["", "## Every cell (µs added)", "", f"| | {' | '.join(KINDS)} |", f"|---|{'--:|' * len(KINDS)}"]
     for family, name in dict.fromkeys((family, name) for family, name, _ in medians):
         row = [f"{medians[family, name, kind]:.1f}" if (family, name, kind) in medians else "" for kind in KINDS]
@@ -106,10 +119,10 @@ def plot(medians: Medians) -> None:
     mpl.use("svg")
     from matplotlib import pyplot
 
-    families = ("asgi", "flask", "django")
+    families = ("asgi", "wsgi", "flask", "django")
     rows = {f: sorted((v, n) for (g, n, k), v in medians.items() if g == f and k == "read") for f in families}
     ratios = [len(rows[family]) for family in families]
-    figure, axes = pyplot.subplots(3, 1, figsize=(8, 7), height_ratios=ratios, layout="constrained")
+    figure, axes = pyplot.subplots(4, 1, figsize=(8, 9), height_ratios=ratios, layout="constrained")
     for family, axis in zip(families, axes, strict=True):
         values, names = [value for value, _ in rows[family]], [name for _, name in rows[family]]
         colours = [

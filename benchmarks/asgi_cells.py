@@ -107,15 +107,18 @@ def run(coroutine: Any) -> Any:
     raise AssertionError("it waits")
 
 
-def sessile_cookies(sessions: Sessions, values: dict[str, Any], count: int) -> list[str]:
+def sessile_cookies(sessions: Sessions, values: dict[str, Any], count: int, *, sign_in: bool = True) -> list[str]:
     """Create sessions through the blocking door and return their Cookie headers."""
     facts = Facts("GET", "https", "example.org", "/", "198.51.100.7", "", {"user-agent": AGENT}.get)
     cookies: list[str] = []
     for number in range(count):
         session = sessions.open(facts)
-        session.login(number)
+        if sign_in:
+            session.login(number)
         session.update(values)
-        cookies.append("lang=en; " + str(sessions.commit(session).cookie).partition(";")[0])
+        answer = sessions.commit(session)
+        lines = [str(answer.cookie), *answer.more]
+        cookies.append("; ".join(["lang=en", *(line.partition(";")[0] for line in lines)]))
     return cookies
 
 
@@ -151,6 +154,19 @@ def cells(directory: Path) -> list[Cell]:
             apps[size] = SessionMiddleware(starlette(), sessions=sessions)
         add(f"sessile {store}", apps["small"], jars["small"], jars["large"], forged_token, apps["large"])
 
+    for name, ends, count in (
+        ("no ends", "", data.COUNT),
+        ("ends in memory", "&revocations=memory://", data.COUNT),
+        ("ends in SQLite", f"&revocations=sqlite:///{directory}/ends.db", data.COUNT),
+        ("ends in memory, many sessions", "&revocations=memory://", 8 * data.COUNT),
+    ):
+        filling = Sessions(f"cookie://?bytes=20000{ends}", **OPTIONS)
+        own = filling.engine.store if "memory" in ends else f"cookie://?bytes=20000{ends}"
+        small = sessile_cookies(filling, data.SMALL, count)
+        large = sessile_cookies(filling, data.LARGE, data.COUNT)
+        app = SessionMiddleware(starlette(), sessions=AsyncSessions(own, **OPTIONS))
+        add(f"sessile cookie, {name}", app, small, large, [_altered(small[0])])
+
     signed = [_starlette_cookie(data.SMALL)] * data.COUNT
     signed_large = [_starlette_cookie(data.LARGE)] * data.COUNT
     app = StarletteSessions(starlette(), secret_key=SECRET, https_only=True)
@@ -180,6 +196,10 @@ def cells(directory: Path) -> list[Cell]:
             )
         )
     return found
+
+
+def _altered(header: str) -> str:
+    return header[:-6] + ("AAAAAA" if header[-6:] != "AAAAAA" else "BBBBBB")
 
 
 def _floor(tokens: list[str]) -> list[str]:

@@ -23,6 +23,12 @@ TARGETS = (
         ("asgi", "starlette cookie", "read"),
         0.6,
     ),
+    Target(
+        "sealed cookie read / Starlette's signed cookie",
+        ("asgi", "sessile cookie, no ends", "read"),
+        ("asgi", "starlette cookie", "read"),
+        1.2,
+    ),
     Target("memory read / floor", ("asgi", "sessile memory", "read"), ("asgi", "floor memory", "read"), 4.0),
     Target(
         "SQLite read / floor (one SELECT, decode)",
@@ -65,5 +71,53 @@ TARGETS = (
         ("asgi", "sessile memory", "large"),
         ("asgi", "starlette cookie", "large"),
         0.3,
+    ),
+    Target(
+        "Redis, WSGI, read / one redis-py GET",
+        ("wsgi", "sessile redis", "read"),
+        ("redis", "redis-py GET", "read"),
+        1.35,
+    ),
+    Target(
+        "Redis, Flask, read / Flask-Session's",
+        ("flask", "sessile redis", "read"),
+        ("flask", "flask-session redis", "read"),
+        0.45,
+    ),
+    Target(
+        "Redis, ASGI, read / one redis.asyncio GET",
+        ("asgi", "sessile redis", "read"),
+        ("redis", "redis.asyncio GET", "read"),
+        1.35,
+    ),
+    Target(
+        "Redis, ASGI, read / starsessions'",
+        ("asgi", "sessile redis", "read"),
+        ("asgi", "starsessions redis", "read"),
+        0.4,
+    ),
+    Target(
+        "50 loads at once / 50 redis.asyncio GETs at once",
+        ("redis together", "50 loads of sessile", "read"),
+        ("redis together", "50 redis.asyncio GETs", "read"),
+        0.35,
+    ),
+    Target(
+        "near cache, WSGI, read / plain Redis read",
+        ("wsgi", "sessile redis, near cache", "read"),
+        ("wsgi", "sessile redis", "read"),
+        0.2,
+    ),
+    Target(
+        "near cache, ASGI, read / plain Redis read",
+        ("asgi", "sessile redis, near cache of 100", "read"),
+        ("asgi", "sessile redis", "read"),
+        0.2,
+    ),
+    Target(
+        "near cache of 1,000 / of 100",
+        ("asgi", "sessile redis, near cache of 1,000", "read"),
+        ("asgi", "sessile redis, near cache of 100", "read"),
+        1.25,
     ),
 )

@@ -198,7 +198,7 @@ def test_what_is_kept_is_bounded(door: Door, server: Server) -> None:
             assert isinstance(await near.load(session_id), Record)
         assert reads(server) == before
         large = new_id()
-        await other.create(large, new_record(data="x" * near_lane.LARGEST))
+        await other.create(large, new_record(data=secrets.token_urlsafe(near_lane.LARGEST)))
         newest = ids[-1]
         for session_id in (large, new_id()):
             await near.load(session_id)

@@ -96,7 +96,7 @@ def _redis(kind: str) -> Callable[[Path], tuple[str, Callable[[Store, str], None
                 with redis.Redis(port=port) as client:
                     if client.info("replication")["role"] != "master":
                         continue
-                    for key in client.scan_iter(f"{prefix}*:s:*", count=1000):
+                    for key in client.scan_iter(f"{prefix}*}}s*", count=1000):
                         raw = bytes(client.get(key) or b"")
                         if raw[1:2] == b"R":
                             client.set(key, _spoiled(raw, half), keepttl=True)

@@ -149,7 +149,7 @@ class Census:
         ids = [raw.decode() for raw in await self._wire.ask(index, late, deadline)]
         if not ids:
             return
-        owner = bytes.fromhex(index[-32:].decode())
+        owner = self._names.owner(index)
         keys = [self._names.session(session_id) for session_id in ids]
         heads = await self._wire.many([(key, (b"GETRANGE", key, 0, layout.HEAD - 1)) for key in keys], deadline)
         dead = [session_id for session_id, raw in zip(ids, heads, strict=True) if Head(raw).owner != owner]

@@ -2,10 +2,10 @@
 
 Every key carries a hash tag of one of 256 buckets, so that one server and a cluster hold the same names:
 
-    sessile:{b3f}:s:3f…   a session or its tombstone: a string; the bucket is the id's first two digits
-    sessile:{b3f}:e       the bucket's epoch: a string
-    sessile:{b3f}:w       written when replicas are waited for, and gone after a second
-    sessile:{ba1}:u:a1…   a user's sessions: a sorted set of ids by deadline; named by a hash, never by the user's name
+    sessile:{3f}s…   a session or its tombstone: a string; the bucket is the id's first two digits, the rest follows
+    sessile:{3f}e    the bucket's epoch: a string
+    sessile:{3f}w    written when replicas are waited for, and gone after a second
+    sessile:{a1}u…   a user's sessions: a sorted set of ids by deadline; named by a hash, never by the user's name
 
 A value begins with a header that scripts compare and change in place:
 
@@ -14,7 +14,7 @@ A value begins with a header that scripts compare and change in place:
             2  seen at (8)          34  owner: hash of the user, or zeros (16)
            10  expires at (8)       50  length of control (4), control, data
 
-Times are seconds since 1970 as big-endian doubles.
+Times are seconds since 1970 as big-endian doubles. Data that becomes shorter by it is deflated, and begins with a zero.
 
 A tombstone's header ends after the times; the encoded tombstone follows. An epoch's value is its stamp (8), then,
 newest first, the stamps of the last ended epochs and when each ended (8 + 8).
@@ -26,6 +26,7 @@ import hashlib
 import math
 import re
 import struct
+import zlib
 from collections.abc import Iterable
 from typing import Final
 
@@ -54,6 +55,8 @@ _MARK: Final = struct.Struct(">II")
 _LENGTH: Final = struct.Struct(">I")
 _BEFORE_STAMP: Final = struct.Struct(">BcddII")
 _ID: Final = re.compile(r"[0-9a-f]{2,128}")
+_SHORT: Final = 96  # bytes: below, deflating gains nothing
+_LARGEST: Final = 64 * 2**20  # bytes: no session is as large, whatever the policy allows
 _LATEST: Final = 2**53  # seconds: what is later is no time
 _COUNTED: Final = 2**32 - 1
 
@@ -65,8 +68,8 @@ class Names:
 
     def __init__(self, prefix: str) -> None:
         self.prefix: Final = prefix.encode()
-        self._session: Final = {bucket: f"{prefix}{{b{bucket}}}:s:" for bucket in BUCKETS}
-        self.epochs: Final = {bucket: f"{prefix}{{b{bucket}}}:e".encode() for bucket in BUCKETS}
+        self._session: Final = {bucket: f"{prefix}{{{bucket}}}s" for bucket in BUCKETS}
+        self.epochs: Final = {bucket: f"{prefix}{{{bucket}}}e".encode() for bucket in BUCKETS}
 
     def session(self, session_id: str) -> bytes:
         """Return a session's key.
@@ -74,7 +77,7 @@ class Names:
         Raises:
             KeyError: it is no id (`is_id` tells beforehand).
         """
-        return (self._session[session_id[:2]] + session_id).encode()
+        return (self._session[session_id[:2]] + session_id[2:]).encode()
 
     def epoch(self, session_id: str) -> bytes:
         """Return the key of the epoch that a session belongs to."""
@@ -83,25 +86,33 @@ class Names:
     def index(self, owner: bytes) -> bytes:
         """Return the key of a user's sessions."""
         digits = owner.hex()
-        return b"%s{b%s}:u:%s" % (self.prefix, digits[:2].encode(), digits.encode())
+        return b"%s{%s}u%s" % (self.prefix, digits[:2].encode(), digits[2:].encode())
 
     def pulse(self, key: bytes) -> bytes:
         """Return the key beside `key` that is written when replicas are waited for."""
-        return key[: len(self.prefix) + 6] + b"w"
+        return key[: len(self.prefix) + 4] + b"w"
 
     def pattern(self, kind: str) -> bytes:
         """Return the SCAN pattern of all keys of a kind (`s` or `u`)."""
-        return re.sub(rb"([*?\[\]\\])", rb"\\\1", self.prefix) + b"{b??}:" + kind.encode() + b":*"
+        return re.sub(rb"([*?\[\]\\])", rb"\\\1", self.prefix) + b"{??}" + kind.encode() + b"*"
 
     def id_of(self, key: bytes) -> str | None:
         """Return the id in a session's key, or None if it is no such key."""
-        digits = key[len(self.prefix) + 8 :].decode("ascii", "replace")
+        digits = self._digits(key)
         return digits if is_id(digits) and self.session(digits) == key else None
 
     def is_index(self, key: bytes) -> bool:
         """Tell whether this is the key of a user's sessions."""
-        digits = key[-32:]
-        return re.fullmatch(rb"[0-9a-f]{32}", digits) is not None and key == self.index(bytes.fromhex(digits.decode()))
+        digits = self._digits(key)
+        return re.fullmatch(r"[0-9a-f]{32}", digits) is not None and key == self.index(bytes.fromhex(digits))
+
+    def owner(self, index: bytes) -> bytes:
+        """Return the hash that the key of a user's sessions was made of."""
+        return bytes.fromhex(self._digits(index))
+
+    def _digits(self, key: bytes) -> str:
+        start = len(self.prefix)
+        return (key[start + 1 : start + 3] + key[start + 5 :]).decode("ascii", "replace")
 
 
 def is_id(session_id: str) -> bool:
@@ -150,7 +161,34 @@ def encode_record(codec: Codec, session_id: str, record: Record) -> tuple[bytes,
         + mark_bytes(record.revision, record.version)
     )
     owner = owner_of(record.control.user)
-    return before, owner + _LENGTH.pack(len(control)) + control + codec.encode_data(session_id, record.data)
+    return before, owner + _LENGTH.pack(len(control)) + control + deflated(codec.encode_data(session_id, record.data))
+
+
+def deflated(data: bytes) -> bytes:
+    """Return encoded data, deflated behind a zero if that is shorter; neither a map nor what is sealed begins so."""
+    if len(data) < _SHORT:
+        return data
+    deflate = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+    shorter = b"\0" + deflate.compress(data) + deflate.flush()
+    return shorter if len(shorter) < len(data) else data
+
+
+def inflated(data: memoryview) -> memoryview | bytes:
+    """Return encoded data as it was.
+
+    Raises:
+        Undecodable: it is no deflated data, or more than any session may hold (a bomb).
+    """
+    if not data or data[0]:
+        return data
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        whole = inflate.decompress(data[1:], _LARGEST)
+    except zlib.error as error:
+        raise Undecodable("data") from error
+    if not inflate.eof or inflate.unused_data:
+        raise Undecodable("data")
+    return whole
 
 
 def encode_ended(tombstone: Tombstone) -> bytes:
@@ -177,7 +215,7 @@ def decode(codec: Codec, session_id: str, raw: bytes | None, epoch: bytes | None
             ended_at = ended(epoch, stamp)
             user = control.user
             return Tombstone(EndReason.EVERYTHING, seen_at if ended_at is None else ended_at, expires_at, user)
-        data = codec.decode_data(session_id, view[HEAD + length :])
+        data = codec.decode_data(session_id, inflated(view[HEAD + length :]))
         return Record(control, data, seen_at, expires_at, revision, version)
     except struct.error:
         return Unreadable("header")

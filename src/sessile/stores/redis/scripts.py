@@ -25,10 +25,10 @@ local function later(a, b) if seconds(a) > seconds(b) then return a end return b
 local nobody = string.rep('\0', 16)
 local function index_of(prefix, owner)
   local digits = hex(owner)
-  return prefix .. '{b' .. sub(digits, 1, 2) .. '}:u:' .. digits
+  return prefix .. '{' .. sub(digits, 1, 2) .. '}u' .. sub(digits, 3)
 end
-local function session_of(prefix, sid) return prefix .. '{b' .. sub(sid, 1, 2) .. '}:s:' .. sid end
-local function epoch_of(prefix, sid) return prefix .. '{b' .. sub(sid, 1, 2) .. '}:e' end
+local function session_of(prefix, sid) return prefix .. '{' .. sub(sid, 1, 2) .. '}s' .. sub(sid, 3) end
+local function epoch_of(prefix, sid) return prefix .. '{' .. sub(sid, 1, 2) .. '}e' end
 local function number(time) return string.format('%.17g', seconds(time)) end
 local function leave(prefix, owner, sid)
   if prefix ~= '' and owner ~= nobody then call('ZREM', index_of(prefix, owner), sid) end
