@@ -16,10 +16,10 @@ import pytest
 
 from sessile import AsyncSessions, Sessions
 from sessile.core.answers import Answer
-from sessile.core.cookieengine import REMEMBERED
 from sessile.core.cookies import CookieRules
 from sessile.core.events import TokenRefused
 from sessile.core.keys import KeyRing
+from sessile.core.lately import REMEMBERED
 from sessile.core.policy import HOUR, Policy
 from sessile.core.ports import Claim, Diagnosable
 from sessile.core.record import SCHEMA, encode_control, encode_data
@@ -970,13 +970,19 @@ class TestTheUrl:
             Sessions("cookie://", keys=RING, encrypt=True)
 
     def test_what_is_remembered_of_sessions_is_bounded(self, plain: Rig) -> None:
-        """A process that serves everybody keeps the last few only, and those that somebody watches."""
-        plain.engine.watch(browser_id(plain.browser().sign_in()), lambda: None)
-        template = next(iter(plain.engine._recent.values()))
-        for number in range(REMEMBERED + 50):
-            plain.engine._remember(f"{number:040x}", template)
-        assert len(plain.engine._recent) == REMEMBERED + 1
-        assert template.raw_id.hex() in plain.engine._recent
+        """A process that serves everybody knows the last few thousand only, and those that somebody watches."""
+        engine, watched = plain.engine, browser_id(plain.browser().sign_in())
+        stop = engine.watch(watched, lambda: None)
+        known = engine._lately.get(watched)
+        assert known is not None
+        for number in range(5 * REMEMBERED):
+            engine._lately.remember(known.claim._replace(session_id=f"{number:040x}"), 1.0, 1.0, 2.0)
+        assert len(engine._lately) <= 2 * REMEMBERED
+        assert engine._lately.get(watched) is known
+        assert engine._lately.get(f"{5 * REMEMBERED - 1:040x}") is not None
+        assert engine._lately.get(f"{0:040x}") is None
+        stop()
+        assert engine._lately.get(watched) is None
 
 
 def test_a_mark_of_everything_lost_is_an_end_and_not_a_yes() -> None:

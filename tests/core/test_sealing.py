@@ -21,7 +21,7 @@ from sessile.core.keys import KeyRing, generate
 from sessile.core.ports import Store
 from sessile.core.record import PLAIN, SCHEMA, Record, Undecodable, Unreadable, encode_control, encode_data
 from sessile.core.requests import Facts, no_headers
-from sessile.core.sealing import AES_256_GCM, HEAD_BYTES, NONCE_BYTES, OVERHEAD, SealedCodec, Sealer
+from sessile.core.sealing import AES_256_GCM, HEAD_BYTES, LANES, NONCE_BYTES, OVERHEAD, TAG_BYTES, SealedCodec, Sealer
 from sessile.core.session import anonymous
 from sessile.errors import ConfigurationError, KeyMissing
 from sessile.stores.sqlite import SqliteStore
@@ -134,10 +134,12 @@ def test_no_nonce_comes_twice() -> None:
 
 
 @requirement("R48")
-def test_each_session_has_a_key_of_its_own() -> None:
-    """The same text under the same nonce differs from session to session: the count of nonces is one a session."""
+def test_a_ring_s_key_is_256_keys() -> None:
+    """The same text under the same nonce differs from lane to lane: nonces are counted in each of them."""
     fixed = sealer(entropy=bytes)
-    assert len({fixed.seal(b"the same text", str(one).encode(), b"")[HEAD_BYTES:] for one in range(100)}) == 100
+    sealed = {fixed.seal(b"the same text", str(one).encode(), b"")[HEAD_BYTES:-TAG_BYTES] for one in range(10_000)}
+    assert len(sealed) == LANES == 256
+    assert len(fixed._ciphers) == LANES
 
 
 def test_threads_share_a_sealer() -> None:
@@ -208,7 +210,7 @@ def test_a_half_opens_only_in_its_place() -> None:
     with pytest.raises(Undecodable):
         codec.decode_data(other, sealed_data)
     later = Sealer(RING, b"record", feature="this test").seal(
-        encode_data(data), one.encode(), (SCHEMA + 1).to_bytes(2, "big") + b"d" + one.encode()
+        encode_data(data), one.encode(), (SCHEMA + 1).to_bytes(2, "big") + b"data"
     )
     with pytest.raises(Undecodable):
         codec.decode_data(one, later)
@@ -220,9 +222,9 @@ def test_what_is_sealed_well_and_makes_no_record_is_refused_too() -> None:
     sealed = Sealer(RING, b"record", feature="this test")
     context = SCHEMA.to_bytes(2, "big")
     with pytest.raises(Undecodable):
-        SealedCodec(RING).decode_control("id", sealed.seal(b"\xc1", b"id", context + b"cid"))
+        SealedCodec(RING).decode_control("id", sealed.seal(b"\xc1", b"id", context + b"control"))
     with pytest.raises(Undecodable):
-        SealedCodec(RING).decode_data("id", sealed.seal(b"\xc1", b"id", context + b"did"))
+        SealedCodec(RING).decode_data("id", sealed.seal(b"\xc1", b"id", context + b"data"))
 
 
 # -- the SQLite store --------------------------------------------------------------------------------------------------

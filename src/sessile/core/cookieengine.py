@@ -14,6 +14,7 @@ What differs from sessions in a store, because no state is shared between the co
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -22,6 +23,7 @@ from ..errors import ConfigurationError, SessionGone, StoreError, Unsupported
 from . import answers, binding, events
 from .answers import Answer
 from .engine import Engine, Opened
+from .lately import Lately
 from .ports import Claim, Ending, Gone, InCookies, Marks, Revocations, Store, UserIndex
 from .record import Control, EndReason, Line, Record, Tombstone
 from .requests import Facts
@@ -29,7 +31,6 @@ from .rotation import Standing
 from .sealedcookies import ID_BYTES, Found, Kept, SessionCookies, applied, raws
 from .session import Session
 
-REMEMBERED: Final = 4096
 _NO_MARKS: Final = Marks()
 _log: Final = logging.getLogger("sessile.cookies")
 
@@ -66,8 +67,7 @@ class CookieEngine(Engine):
             max_bytes=self.policy.max_bytes,
             entropy=self._entropy,
         )
-        # Sessions seen lately, for what stays open longer than a request; watched ones stay.
-        self._recent: dict[str, Found] = {}
+        self._lately = Lately()
         if self._revocations is None:
             _log.warning(
                 "sessions live in cookies and nothing remembers their ends: after a sign-out a copy still works, and "
@@ -92,41 +92,52 @@ class CookieEngine(Engine):
             return self._nobody(opened)
         opened.found = found
         kept, sid = found.kept, found.raw_id.hex()
+        control = kept.control
         try:
-            return await self._judge(opened, found, kept, sid, now)
+            claim, tombstone = Claim(sid, control.user, *found.numbers), None
+            if self._revocations is not None:
+                tombstone = await self._revocations.check(claim)
+            is_within = self._is_within(control.authenticated_at, found.seen_at, kept.until, now)
+            if tombstone is None and is_within and control.context == self._context(facts):
+                self._lately.remember(claim, control.authenticated_at, found.seen_at, kept.until)
+                return self._live(opened, sid, Record(control, kept.data, found.seen_at, kept.until), Standing.LIVE)
+            return await self._judge(opened, found, tombstone)
         except StoreError as error:
             self._tell(events.StoreFailed(at=now, error=error.code, session=sid))
             raise
 
-    async def _judge(self, opened: FromCookies, found: Found, kept: Kept, sid: str, now: float) -> Session:
+    def _is_within(self, authenticated_at: float, seen_at: float, until: float, now: float) -> bool:
+        """Tell, in the fewest steps, that no limit has passed."""
+        policy = self.policy
+        return (
+            now < until and now < seen_at + policy.idle + policy.tolerance and now < authenticated_at + policy.absolute
+        )
+
+    async def _judge(self, opened: FromCookies, found: Found, tombstone: Tombstone | None) -> Session:
+        """Decide what a session is worth that has ended, met a limit, or came from another client."""
+        now, kept, sid = opened.loaded_at, found.kept, found.raw_id.hex()
         control = kept.control
         reason = self._expired(found, now)
-        if self._revocations is not None:
-            tombstone = await self._revocations.check(_claim(found))
-        else:
-            tombstone = None if reason is None else Tombstone(reason, now, float("inf"), control.user)
+        if tombstone is None and reason is not None:
+            if self._revocations is not None:
+                return await self._refuse(self._nobody(opened), sid, control, reason)
+            tombstone = Tombstone(reason, now, float("inf"), control.user)
         if tombstone is not None:
             nobody = self._nobody(opened)
             self._meet_tombstone(nobody, opened, sid, tombstone)
             return nobody
-        if reason is not None:
-            return await self._refuse(self._nobody(opened), sid, control, reason)
         seen = self._context(opened.facts)
-        if control.context != seen:
-            changes = binding.changed(control.context, seen)
-            answer = binding.rung(self.policy.binding, changes) if changes else "ignore"
-            if changes:
-                self._tell_changed(now, sid, control, opened.facts, changes, answer)
+        changes = binding.changed(control.context, seen)
+        if changes:
+            answer = binding.rung(self.policy.binding, changes)
+            self._tell_changed(now, sid, control, opened.facts, changes, answer)
             if answer == "end":
                 return await self._refuse(self._nobody(opened), sid, control, EndReason.BINDING)
             challenged = control.challenged or (answer == "challenge" and control.user is not None)
             control = replace(control, context=binding.remembered(control.context, seen), challenged=challenged)
             opened.due = control != kept.control
-        self._remember(sid, found)
-        record = Record(
-            control, kept.data, found.seen_at, min(self.policy.deadline(control, found.seen_at), kept.until)
-        )
-        return self._live(opened, sid, record, Standing.LIVE)
+        self._lately.remember(_claim(found), control.authenticated_at, found.seen_at, kept.until)
+        return self._live(opened, sid, Record(control, kept.data, found.seen_at, kept.until), Standing.LIVE)
 
     def _expired(self, found: Found, now: float) -> EndReason | None:
         if not now < found.kept.until:
@@ -138,7 +149,7 @@ class CookieEngine(Engine):
         nobody.ended = reason
         if self._revocations is not None:
             opened: FromCookies = nobody.opened
-            tombstone = self._mark(reason, control.user, opened.found)
+            tombstone = self._mark(reason, control.user, None if opened.found is None else opened.found.kept.until)
             self._told_ended(_named(await self._revocations.end(sid, tombstone), control.user), reason)
         return nobody
 
@@ -225,9 +236,9 @@ class CookieEngine(Engine):
         if self._revocations is not None:
             marks = await self._begin_anew(self._revocations, session, opened, begun.user, takes_over=takes_over)
         raw_id = self._entropy(ID_BYTES)
-        found = Found(raw_id, kept, marks, now)
-        self._remember(raw_id.hex(), found)
-        return self._cookies.write(raw_id, body, marks, opened.facts.cookie), raw_id.hex(), takes_over
+        claim = Claim(raw_id.hex(), begun.user, *marks)
+        self._lately.remember(claim, begun.authenticated_at, now, until)
+        return self._cookies.write(raw_id, body, marks, opened.facts.cookie), claim.session_id, takes_over
 
     async def _begin_anew(
         self,
@@ -244,7 +255,7 @@ class CookieEngine(Engine):
             begun = await revocations.begin(user)
         else:
             reason = EndReason.LOGOUT if session.signed_out else EndReason.RENEWED
-            tombstone = self._mark(reason, base.control.user, found)
+            tombstone = self._mark(reason, base.control.user, found.kept.until)
             required = session.intent != "sign-in"
             begun = await revocations.begin(user, _claim(found), tombstone, required=required)
         if isinstance(begun, Gone):
@@ -264,7 +275,7 @@ class CookieEngine(Engine):
         else:
             opened: FromCookies = session.opened
             found = opened.found
-            tombstone = self._mark(EndReason.LOGOUT, user, found)
+            tombstone = self._mark(EndReason.LOGOUT, user, None if found is None else found.kept.until)
             claim = None if found is None else _claim(found)
             ending = _named(await self._revocations.end(sid, tombstone, claim), user)
             if everywhere and user is not None:
@@ -295,9 +306,10 @@ class CookieEngine(Engine):
             raise Unsupported(
                 "sessions that live in cookies are not known by user: end one by its id, or all of a user's"
             )
-        found = self._recent.get(sid)
-        known = None if found is None else found.kept.control.user
-        ending = _named(await self._revocations.end(sid, self._mark(reason, known, found)), known)
+        known = self._lately.get(sid)
+        owner = None if known is None else known.claim.user
+        mark = self._mark(reason, owner, None if known is None else known.until)
+        ending = _named(await self._revocations.end(sid, mark), owner)
         self._told_ended(ending, reason)
         return ending
 
@@ -326,8 +338,8 @@ class CookieEngine(Engine):
         ending = await self._revocations.end_user(user, self._mark(reason, user, None), keep)
         self._tell(events.UserSessionsEnded(at=self.clock(), user=user, reason=reason, confirmed=ending.confirmed))
         for sid in tuple(self._watchers):
-            found = self._recent.get(sid)
-            if sid not in keep and (found is None or found.kept.control.user == user):
+            known = self._lately.get(sid)
+            if sid not in keep and (known is None or known.claim.user == user):
                 self._notify(sid)
         return ending
 
@@ -357,17 +369,17 @@ class CookieEngine(Engine):
             Unsupported: this process has not seen it: what it is, only its cookies say.
             StoreError: the ends could not be asked; what cannot be checked must not stay open.
         """
-        found = self._recent.get(sid)
-        if found is None:
+        known = self._lately.get(sid)
+        if known is None:
             raise Unsupported(
                 "only a session that this process has served lately can be looked up: it lives in cookies"
             )
-        if self._expired(found, self.clock()) is not None:
+        if not self._is_within(known.authenticated_at, known.seen_at, known.until, self.clock()):
             return False
         if self._revocations is None:
             return True
         try:
-            return await self._revocations.check(_claim(found)) is None
+            return await self._revocations.check(known.claim) is None
         except StoreError as error:
             self._tell(events.StoreFailed(at=self.clock(), error=error.code, session=sid))
             raise
@@ -378,20 +390,23 @@ class CookieEngine(Engine):
 
     # -- small decisions -----------------------------------------------------------------------------------------------
 
-    def _mark(self, reason: EndReason, user: str | None, found: Found | None) -> Tombstone:
+    def _mark(self, reason: EndReason, user: str | None, until: float | None) -> Tombstone:
         """Return a mark that is kept until what it ends has met its absolute deadline, whatever the clocks say."""
         now, margin = self.clock(), self.policy.tolerance
-        last = now + self.policy.absolute if found is None else found.kept.until
+        last = now + self.policy.absolute if until is None else until
         return Tombstone(reason, now, max(last + margin, now + self.policy.tombstone), user)
 
-    def _remember(self, sid: str, found: Found) -> None:
-        recent = self._recent
-        recent[sid] = found
-        if len(recent) > REMEMBERED + len(self._watchers):
-            for known in tuple(recent):
-                if known not in self._watchers:
-                    recent.pop(known, None)
-                    break
+    def watch(self, sid: str, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back when this process ends the session; return what stops watching. What is watched stays known."""
+        self._lately.hold(sid)
+        unwatch = super().watch(sid, callback)
+
+        def stop() -> None:
+            unwatch()
+            if sid not in self._watchers:
+                self._lately.let_go(sid)
+
+        return stop
 
 
 def _claim(found: Found) -> Claim:

@@ -129,7 +129,7 @@ class SessionsEnded(Event, frozen=True, kw_only=True):
 
 
 class UserSessionsEnded(Event, frozen=True, kw_only=True):
-    """Say that all sessions of a user that live in cookies were ended together: which ones, only their browsers know."""
+    """Say that all sessions of a user that live in cookies ended together: which ones, only their browsers know."""
 
     code = "user-sessions-ended"
     severity = "notice"

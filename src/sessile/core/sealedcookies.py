@@ -163,6 +163,8 @@ class SessionCookies:
 
     def _seen(self, header: str, raw_id: bytes, seen_at: float) -> float:
         """Return the last use: as the session's own cookies say, or the one beside them if that is later and ours."""
+        if self._seen_rules.name not in header:
+            return seen_at
         text = cookies.read(header, self._seen_rules.name)
         if not isinstance(text, str):
             return seen_at

@@ -1,14 +1,15 @@
 """Sealing: AES-256-GCM under keys of the ring, for records at rest and for sessions that live in cookies (R48).
 
     sealed = suite(1) ‖ key id(1) ‖ nonce(12, random) ‖ ciphertext ‖ tag(16)               30 bytes more than the text
-    key    = HMAC-SHA-256(ring key for the purpose, session id)                            one a session
-    bound  = suite ‖ key id ‖ context, as associated data                                  the text opens nowhere else
+    key    = HMAC-SHA-256(ring key for the purpose, lane)          lane: one of 256, by a checksum of the session's id
+    bound  = suite ‖ key id ‖ session id, its length before it ‖ context                   the text opens nowhere else
 
 The newest key of the ring seals, the one that the text names opens it. Suite, key, context or a single bit other than
 sealed: `Undecodable`, whatever the reason, and nothing else is tried (R46).
 
-Nonces are random, so they may repeat: NIST SP 800-38D allows 2^32 of them under one key. Each session has a key of its
-own, and its writes are what is counted: a thousand a second for 24 hours are 2^26.4.
+Nonces are random, so they may repeat: NIST SP 800-38D allows 2^32 texts under one key. A ring's key is 256 keys for
+each purpose, so it seals 2^40 texts: 34 years of a thousand writes a second. (One key a session would allow more and
+was measured: to make it ready costs more than to open a cookie with it.)
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import zlib
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -34,23 +35,21 @@ NONCE_BYTES: Final = 12
 TAG_BYTES: Final = 16
 HEAD_BYTES: Final = 2 + NONCE_BYTES
 OVERHEAD: Final = HEAD_BYTES + TAG_BYTES
-REMEMBERED: Final = 1024
+LANES: Final = 256
 
-_CONTROL: Final = b"c"
-_DATA: Final = b"d"
+# Which half of a record, of which schema.
+_CONTROL: Final = SCHEMA.to_bytes(2, "big") + b"control"
+_DATA: Final = SCHEMA.to_bytes(2, "big") + b"data"
 
 
 class Sealer:
     """Seal and open for one purpose; what is sealed for another does not open here.
 
-    The keys of the last `REMEMBERED` sessions are not derived again; each follows from the ring, which is in memory
-    anyway.
-
     Raises:
         ExtraMissing: `cryptography` is not installed.
     """
 
-    __slots__ = ("_cipher", "_entropy", "_foreign", "_head", "_newest")
+    __slots__ = ("_ciphers", "_entropy", "_foreign", "_head", "_keys", "_make", "_newest")
 
     def __init__(
         self, ring: KeyRing, purpose: bytes, *, feature: str, entropy: Callable[[int], bytes] = os.urandom
@@ -60,12 +59,9 @@ class Sealer:
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM
         except ImportError as error:
             raise ExtraMissing(feature, "encryption") from error
-        keys = ring.derive(b"sealing " + purpose)
-
-        def cipher(key_id: int, session_id: bytes) -> AESGCM:
-            return AESGCM(hmac.digest(keys[key_id], session_id, hashlib.sha256))
-
-        self._cipher = lru_cache(maxsize=REMEMBERED)(cipher)
+        self._keys = ring.derive(b"sealing " + purpose)
+        self._make = AESGCM
+        self._ciphers: dict[int, AESGCM] = {}
         self._newest = ring.newest
         self._head = bytes([AES_256_GCM, ring.newest])
         self._foreign = InvalidTag
@@ -74,7 +70,8 @@ class Sealer:
     def seal(self, text: bytes, session_id: bytes, context: bytes) -> bytes:
         """Return the text sealed with the newest key, for this session and context only."""
         head, nonce = self._head, self._entropy(NONCE_BYTES)
-        return head + nonce + self._cipher(self._newest, session_id).encrypt(nonce, text, head + context)
+        cipher = self._cipher(self._newest, session_id)
+        return head + nonce + cipher.encrypt(nonce, text, _bound(head, session_id, context))
 
     def open(self, sealed: bytes | memoryview, session_id: bytes, context: bytes) -> bytes:
         """Return the text.
@@ -91,12 +88,21 @@ class Sealer:
             raise Undecodable("sealed")
         try:
             cipher = self._cipher(sealed[1], session_id)
-        except KeyError:
+            return cipher.decrypt(sealed[2:HEAD_BYTES], sealed[HEAD_BYTES:], _bound(sealed[:2], session_id, context))
+        except (KeyError, self._foreign):
             raise Undecodable("sealed") from None
-        try:
-            return cipher.decrypt(sealed[2:HEAD_BYTES], sealed[HEAD_BYTES:], sealed[:2] + context)
-        except self._foreign:
-            raise Undecodable("sealed") from None
+
+    def _cipher(self, key_id: int, session_id: bytes) -> AESGCM:
+        lane = zlib.crc32(session_id) % LANES
+        cipher = self._ciphers.get(key_id * LANES + lane)
+        if cipher is None:
+            key = hmac.digest(self._keys[key_id], bytes([lane]), hashlib.sha256)
+            cipher = self._ciphers[key_id * LANES + lane] = self._make(key)
+        return cipher
+
+
+def _bound(head: bytes, session_id: bytes, context: bytes) -> bytes:
+    return b"%b%b%b%b" % (head, len(session_id).to_bytes(4, "big"), session_id, context)
 
 
 class SealedCodec:
@@ -142,19 +148,13 @@ class SealedCodec:
         return decode_data(self._open(session_id, _DATA, raw))
 
     def _seal(self, session_id: str, half: bytes, text: bytes) -> bytes:
-        name = _name(session_id)
-        return self._sealer.seal(text, name, _context(half, name))
+        return self._sealer.seal(text, _name(session_id), half)
 
     def _open(self, session_id: str, half: bytes, raw: bytes | memoryview) -> bytes:
-        name = _name(session_id)
-        return self._sealer.open(raw, name, _context(half, name))
+        return self._sealer.open(raw, _name(session_id), half)
 
 
 def _name(session_id: str) -> bytes:
     if not isinstance(session_id, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise Undecodable("id")  # a damaged file may hold anything anywhere
     return session_id.encode("utf-8", "surrogatepass")
-
-
-def _context(half: bytes, name: bytes) -> bytes:
-    return b"%b%b%b" % (SCHEMA.to_bytes(2, "big"), half, name)

@@ -73,6 +73,17 @@ class SqliteRevocations(Database):
 
     async def check(self, claim: Claim) -> Tombstone | None:
         """Return why the session has ended, None if it lives: one SELECT."""
+        readers = self._readers
+        try:
+            connection = readers.idle.pop()
+        except IndexError:
+            return await self._read(partial(_check, claim=claim))
+        try:
+            return _check(connection, claim)
+        except sqlite3.Error:
+            pass
+        finally:
+            readers.returned.append(connection)
         return await self._read(partial(_check, claim=claim))
 
     async def begin(
