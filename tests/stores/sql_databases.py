@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -36,8 +38,7 @@ def connect(server: Server, database: str | None = None) -> Any:
     return pymysql.connect(
         host="127.0.0.1",
         port=parts.port or 0,
-        user=parts.username,
-        password=parts.password or "",
+        user="root",
         database=database,
         autocommit=True,
     )
@@ -56,11 +57,29 @@ def execute(server: Server, *statements: str, database: str | None = None) -> Se
 @contextmanager
 def frozen(server: Server) -> Iterator[None]:
     """Stop all of a server's processes for a while: connections stay open and nothing answers."""
-    os.killpg(server.pid, signal.SIGSTOP)
+    family = [server.pid, *_children(server.pid)]  # the one that starts others first
+    for pid in family:
+        os.kill(pid, signal.SIGSTOP)
+    while not all(_is_stopped(pid) for pid in family):
+        time.sleep(0.001)
     try:
         yield
     finally:
-        os.killpg(server.pid, signal.SIGCONT)
+        for pid in reversed(family):
+            os.kill(pid, signal.SIGCONT)
+
+
+def _is_stopped(pid: int) -> bool:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return all((task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
+
+
+def _children(pid: int) -> list[int]:
+    return [
+        int(child)
+        for tasks in Path(f"/proc/{pid}/task").iterdir()
+        for child in (tasks / "children").read_text().split()
+    ]
 
 
 class Database:

@@ -147,13 +147,13 @@ def _until(gen: Generator[Any, Any, Any], connection: Any) -> Generator[Any, Any
 
 def _bounded_async(psycopg: Any) -> Callable[..., Coroutine[Any, Any, Any]]:
     base: Any = psycopg.AsyncConnection
+    wait_async: Callable[..., Coroutine[Any, Any, Any]] = psycopg.waiting.wait_async
 
     class Bounded(base):  # type: ignore[misc]
-        async def _try_cancel(self, *_args: Any, **_kwargs: Any) -> None:
-            """Do nothing: the wait was ended by the verb's budget, and asking a frozen server would exceed it.
-
-            The connection is thrown away, and the server's own limit ends the statement.
-            """
+        async def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+            # psycopg's own asks the server to cancel, and waits for that: a frozen server would exceed the budget. Here
+            # the connection is thrown away, and the server's own limit ends the statement.
+            return await wait_async(gen, self.pgconn.socket, *args, **kwargs)
 
     connect: Callable[..., Coroutine[Any, Any, Any]] = Bounded.connect
     return connect
@@ -206,6 +206,8 @@ def kill(driver_connection: Any) -> bool:
     if writer is None:
         return True
     transport = writer.transport
+    with suppress(RuntimeError):
+        transport.abort()  # marks it as closing; then it misses its loop
     with suppress(Exception):
         transport._sock.close()
         transport._sock = None

@@ -55,20 +55,23 @@ class Link(ABC):
 
     def fetch(self, sql: Sql, values: Mapping[str, Any]) -> Rows:
         """Run a SELECT."""
-        if sql.order is None:
-            return self.fetch_text(sql.text, values)
-        return self.fetch_text(sql.text % tuple([_literal(values[name]) for name in sql.order]))
+        return self.fetch_text(*self._arranged(sql, values))
 
     def change(self, sql: Sql, values: Mapping[str, Any]) -> int:
         """Run a statement that writes, and return how many rows it met."""
-        if sql.order is None:
-            return self.change_text(sql.text, values)
-        return self.change_text(sql.text % tuple([_literal(values[name]) for name in sql.order]))
+        return self.change_text(*self._arranged(sql, values))
 
     def change_built(self, statement: ClauseElement) -> int:
         """Run a statement that holds its own values."""
         sql, values = self.queries.built(statement)
         return self.change(sql, values)
+
+    def _arranged(self, sql: Sql, values: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None]:
+        if self.queries.postgresql:
+            return sql.text, values
+        if sql.order is None:
+            return sql.text % {name: _literal(value) for name, value in values.items()}, None
+        return sql.text % tuple([_literal(values[name]) for name in sql.order]), None
 
     def begin(self, *, durable: bool, patience: float | None = None) -> None:
         """Begin a READ COMMITTED transaction; `durable`: its commit is to survive a power cut.

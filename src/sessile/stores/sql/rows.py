@@ -216,19 +216,21 @@ def of_user(link: Link, user: str) -> tuple[tuple[str, Record], ...]:
 def end_user(link: Link, user: str, tombstone: Tombstone, keep: frozenset[str]) -> Ending:
     """End a user's sessions that are alive, readable or not, but those to keep; needs a transaction.
 
-    A renewal may have given an ended session a successor while its row was waited for, so the index is read until
-    there is nothing more to end (R49).
+    A renewal may have given a session a successor while its row was waited for, which the statement that waited does
+    not see. So the index is read again, until there is nothing left to end (R49).
     """
+    owner = {"owner": owner_of(user)}
     kept = {key for session_id in keep if (key := key_of(session_id)) is not None}
     ended: list[tuple[str, str | None]] = []
     while True:
-        rows = link.fetch(link.queries.lock_of_user, {"owner": owner_of(user)})
+        rows = link.fetch(link.queries.lock_of_user, owner)
         keys = [key for row in rows if (key := bytes(row[0])) not in kept]
-        if not keys:
+        if keys:
+            encoded = encode_tombstone(tombstone)
+            link.change_built(link.queries.entomb_all(keys, tombstone=encoded, expires_at=tombstone.expires_at))
+            ended += ((key.hex(), user) for key in keys)
+        if all(bytes(row[0]) in kept for row in link.fetch(link.queries.left_of_user, owner)):
             return Ending(tuple(ended))
-        encoded = encode_tombstone(tombstone)
-        link.change_built(link.queries.entomb_all(keys, tombstone=encoded, expires_at=tombstone.expires_at))
-        ended += ((key.hex(), user) for key in keys)
 
 
 def end_everything(link: Link, at: float) -> None:

@@ -213,11 +213,12 @@ class SqlStore(Verbs):
                 return await self._run(partial(self._linked, step, deadline), deadline)
             except _Failure as caught:
                 failure = caught
-            late = time.monotonic() + nap > deadline
+            if time.monotonic() + nap > deadline:
+                raise store_error(Fault.LATE)
             if failure.fault is Fault.LOST and failure.connected and not failure.committing and lost:
                 lost -= 1
-            elif failure.fault not in (Fault.AGAIN, Fault.TAKEN) or late:
-                raise store_error(Fault.LATE if late and failure.fault is Fault.AGAIN else failure.fault)
+            elif failure.fault not in (Fault.AGAIN, Fault.TAKEN):
+                raise store_error(failure.fault)
             await self._nap(nap)
         raise StoreUnavailable("the store is closed")
 
