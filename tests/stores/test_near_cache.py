@@ -40,8 +40,10 @@ from sessile.testing.store_contract import (
     replacing,
     values,
 )
+from tests.support.certificates import certificate
+from tests.support.ports import free_port
 from tests.support.requirements import requirement
-from tests.support.servers import Server, redis_server, shared
+from tests.support.servers import Server, redis_sentinel_set, redis_server, shared
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX processes")
 PATIENCE = 20.0  # seconds that a test waits for a condition
@@ -795,3 +797,86 @@ def test_a_password_a_database_and_a_socket_are_the_stores_own(door: Door, tmp_p
 
         door.run(server.url.replace("/0", "/3"), scenario)
         door.run(f"redis+unix://:hunter2@{path}", scenario)
+
+
+def test_tls_is_spoken_where_the_store_speaks_it(door: Door, tmp_path: Path) -> None:
+    """With the same authority; reports are taken in although they come in records of TLS."""
+    chain, private = certificate(tmp_path)
+    port = free_port()
+    config = {"tls_port": port, "tls_cert_file": chain, "tls_key_file": private, "tls_auth_clients": "no"}
+    with redis_server(**config) as server:
+
+        async def scenario(near: NearStore, other: Any) -> None:
+            for _ in range(20):
+                session_id, record = new_id(), new_record(data="x" * 40_000)
+                await other.create(session_id, record)
+                for _ in range(3):
+                    assert_same(await near.load(session_id), record)
+                await other.end(session_id, new_tombstone())
+
+                async def ended(session_id: str = session_id) -> bool:
+                    return isinstance(await near.load(session_id), Tombstone)
+
+                await door.until(ended)
+            before = reads(server)
+            await near.load(session_id)
+            assert reads(server) == before, "it is kept"
+
+        door.run(f"rediss://127.0.0.1:{port}", scenario, ca=chain)
+
+
+@requirement("R42", "R45")
+@posix
+def test_a_primary_that_was_frozen_and_replaced_vouches_for_nothing(door: Door) -> None:
+    """What was read from it is not served while another one is the primary, nor when it is back."""
+    with redis_sentinel_set() as servers:
+
+        async def scenario(near: NearStore, other: Any) -> None:
+            ids = [new_id() for _ in range(20)]
+            await near.load(new_id())  # the first read finds out who the primary is
+            for session_id in ids:
+                await other.create(session_id, new_record("ann"))
+                await near.load(session_id)
+            old = servers.primary()
+            before = reads(old)
+            for session_id in ids:
+                assert isinstance(await near.load(session_id), Record)
+            assert reads(old) == before, "they are kept"
+            old.freeze()
+            ended: list[str] = []
+
+            async def all_ended() -> bool:
+                for session_id in ids:
+                    if session_id in ended:
+                        continue
+                    with suppress(StoreUnavailable):
+                        await other.end(session_id, new_tombstone())
+                        ended.append(session_id)
+                return len(ended) == len(ids)
+
+            await door.until(all_ended)
+            acknowledged = time.monotonic()
+
+            async def no_longer_served() -> bool:
+                alive = 0
+                for session_id in ids:
+                    with suppress(StoreUnavailable):
+                        alive += isinstance(await near.load(session_id), Record)
+                return not alive
+
+            await door.until(no_longer_served)
+            assert time.monotonic() - acknowledged < 2
+            old.thaw()
+            until = time.monotonic() + 3  # Sentinels turn it into a replica meanwhile
+            while time.monotonic() < until:
+                assert await no_longer_served()
+            servers.await_whole()
+
+            async def all_tombstones() -> bool:
+                with suppress(StoreUnavailable):  # an event loop that stood still for so long must ask Sentinels anew
+                    return all([isinstance(await near.load(session_id), Tombstone) for session_id in ids])
+                return False
+
+            await door.until(all_tombstones)
+
+        door.run(servers.url, scenario, timeout=1)
