@@ -330,6 +330,51 @@ class TestReplay:
         assert rig.user_of(stolen) is None
         assert rig.told(events.ReplayDetected)
 
+    @pytest.mark.parametrize("renewals", [1, 3])
+    @requirement("R30")
+    def test_a_thief_who_renews_a_stolen_token_is_ended_when_its_owner_comes_back(
+        self, rig: Rig, renewals: int
+    ) -> None:
+        """The owner holds the token left behind; its use tells that there are two, as after a rotation."""
+        owners = rig.sign_in("ada")
+        other = rig.sign_in("ada")
+        thiefs: str | None = owners
+        for _ in range(renewals):
+            rig.now += 60
+            session = rig.open(thiefs)
+            session.rotate()
+            thiefs = rig.close(session)
+        assert rig.user_of(thiefs) == "ada"
+        rig.now += rig.policy.grace + 1
+        assert rig.user_of(owners) is None
+        assert rig.user_of(thiefs) is None
+        assert rig.user_of(other) == "ada"
+        [replay] = rig.told(events.ReplayDetected)
+        assert (replay.user, replay.behind) == ("ada", renewals)
+
+    @requirement("R30")
+    @pytest.mark.parametrize("how", ["in flight", "visitor", "another user", "signed out"])
+    def test_what_is_left_behind_for_another_reason_ends_nothing_else(self, rig: Rig, how: str) -> None:
+        """A late request, a visitor's token, and what another user signed in over are no copies of this session."""
+        if how == "visitor":
+            session = rig.open()
+            session["cart"] = 1
+            old = rig.close(session)
+        else:
+            old = rig.sign_in("grace" if how == "another user" else "ada")
+        session = rig.open(old)
+        if how == "in flight":
+            session.rotate()
+        else:
+            if how == "signed out":
+                session.logout()
+            session.login("ada")
+        present = rig.close(session)
+        rig.now += rig.policy.grace if how == "in flight" else rig.policy.grace + 60
+        assert rig.user_of(old) is None
+        assert rig.user_of(present) == "ada"
+        assert rig.told(events.ReplayDetected) == []
+
     @requirement("R25")
     def test_a_factor_that_is_proved_in_flight_still_counts(self, rig: Rig) -> None:
         """A proof is the user's own; it gives a new token, whichever one came along."""

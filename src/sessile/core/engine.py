@@ -177,6 +177,8 @@ class Engine:
                 if self._is_quiet(opened, token, found):
                     return self._live(opened, sid, found, Standing.LIVE)
                 return await self._meet(opened, sid, found)
+            if type(found) is Tombstone and found.successor and now - found.at > self.policy.grace:
+                await self._end_successor(opened, found)
         except StoreError as error:
             self._tell(events.StoreFailed(at=now, error=error.code, session=sid))
             raise
@@ -260,7 +262,8 @@ class Engine:
                 return await self._refuse(self._nobody(opened), sid, control, reason)
             standing, after = rotation.judge(control, token, now=now, grace=self.policy.grace)
             if standing is Standing.REPLAY:
-                return await self._replayed(self._nobody(opened), sid, control, token)
+                behind = control.generation - token.generation
+                return await self._replayed(self._nobody(opened), sid, control, token, behind=behind)
             changes: tuple[str, ...] = ()
             answer: binding.Rung = "ignore"
             if control.context != seen:
@@ -328,9 +331,8 @@ class Engine:
         self._told_ended(await self.store.end(sid, self._tombstone(reason, control.user)), reason)
         return nobody
 
-    async def _replayed(self, nobody: Session, sid: str, control: Control, token: Token) -> Session:
+    async def _replayed(self, nobody: Session, sid: str, control: Control, token: Token, *, behind: int) -> Session:
         now = self.clock()
-        behind = control.generation - token.generation
         source = self._source(nobody.opened.facts)
         replay = events.ReplayDetected(
             at=now, session=sid, user=control.user, source=source, generation=token.generation, behind=behind
@@ -340,6 +342,23 @@ class Engine:
         if self.policy.on_replay == "end-all" and control.user is not None:
             await self.end_user(control.user, EndReason.REPLAY)
         return nobody
+
+    async def _end_successor(self, opened: Opened, tombstone: Tombstone) -> None:
+        """End what a session became, when the token that it left behind is used again later: somebody holds a copy.
+
+        Whoever renews a stolen token would otherwise be rid of its owner, who holds the one left behind. An owner who
+        never got the new token loses nothing: nobody has it.
+        """
+        token, sid = opened.token, tombstone.successor
+        assert token is not None
+        for behind in range(1, MAX_RETRIES):
+            found = await self.store.load(sid)
+            if isinstance(found, Tombstone) and found.successor:
+                sid = found.successor
+                continue
+            if isinstance(found, Record) and found.control.user == tombstone.user:
+                await self._replayed(self._nobody(opened), sid, found.control, token, behind=behind)
+            return
 
     # -- commit --------------------------------------------------------------------------------------------------------
 
@@ -564,7 +583,7 @@ class Engine:
             )
             record = Record(begun, session.whole() if data is None else data, now, self.policy.deadline(begun, now))
             sid = session_id(seed)
-            replaces = self._replaces(session, now) if takes_over else None
+            replaces = self._replaces(session, sid, now) if takes_over else None
             answer = await self.store.create(sid, record, replaces=replaces, limit=limit)
             match answer:
                 case Created(evicted):
@@ -610,12 +629,15 @@ class Engine:
         found = [(one, await self.store.load(one)) for one in sessions]
         return frozenset(one for one, record in found if isinstance(record, Record) and record.control.pending)
 
-    def _replaces(self, session: Session, now: float) -> Replaces | None:
+    def _replaces(self, session: Session, successor: str, now: float) -> Replaces | None:
         base, sid = session.base, session.id
         if base is None or sid is None:
             return None
         reason = EndReason.LOGOUT if session.signed_out else EndReason.RENEWED
-        tombstone = Tombstone(reason, now, now + self.policy.tombstone, base.control.user)
+        user = base.control.user
+        if reason is EndReason.LOGOUT or user is None or session.control is None or session.control.user != user:
+            successor = ""  # what a visitor's token, or another user's, is good for ends with its session
+        tombstone = Tombstone(reason, now, now + self.policy.tombstone, user, successor)
         return Replaces(sid, tombstone, session.intent != "sign-in", base.revision, base.version)
 
     async def _sign_out(self, session: Session, opened: Opened, now: float) -> tuple[Answer, str | None]:

@@ -106,12 +106,16 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Tombstone(msgspec.Struct, frozen=True, array_like=True):
-    """Hold what is left of an ended session: why and when it ended, whose it was, until when this is kept."""
+    """Hold what is left of an ended session: why and when it ended, whose it was, until when this is kept.
+
+    `successor` is the id of the session that took a signed-in one's place, if the same user renewed it.
+    """
 
     reason: EndReason
     at: float
     expires_at: float
     user: str | None = None
+    successor: str = ""
 
 
 class Unreadable(msgspec.Struct, frozen=True):
