@@ -54,6 +54,9 @@ class Switch:
         self.down = False
 
     def __getattr__(self, verb: str) -> Any:
+        if verb not in ("check", "begin", "end", "end_user", "end_everything", "sweep", "close"):
+            raise AttributeError(verb)
+
         async def call(*given: Any, **named: Any) -> Any:
             self.calls.append(verb)
             if self.down:
@@ -213,6 +216,24 @@ class TestItsLife:
         assert not answer.sets_cookie
         rig.now += 1900
         assert nobody(browser)
+
+    @requirement("R15", "R17")
+    def test_a_persistent_cookie_is_written_anew_before_its_browser_forgets_it(self, make: Make) -> None:
+        """Half of Max-Age after it was written; without a Max-Age it never has to be."""
+        rig = make(cookie=CookieRules(max_age=2 * 3600), policy=Policy(idle=3 * HOUR))
+        browser = rig.browser()
+        browser.do(lambda session: session.login("ada"))
+        before = browser.jar[NAME]
+        rig.now += 3500
+        browser.look()
+        assert browser.jar[NAME] == before
+        rig.now += 200
+        browser.look()
+        assert browser.jar[NAME] != before
+        rig.now += 200
+        before = browser.jar[NAME]
+        browser.look()
+        assert browser.jar[NAME] == before
 
     @requirement("R53")
     def test_another_client_is_challenged_and_stays_so(self, rig: Rig) -> None:
@@ -505,8 +526,10 @@ class TestWithoutRevocations:
     def test_a_sign_out_is_reported_as_unconfirmed(self, endless: Rig) -> None:
         """`sign_out` and the event tell the truth."""
         browser = endless.browser().sign_in()
+        endless.codes()
         ended = endless.call("sign_out", browser.open())
         assert (int(ended), ended.confirmed) == (1, False)
+        assert endless.codes() == ["session-forgotten"]
 
     @pytest.mark.parametrize(
         ("verb", "given"),
@@ -532,15 +555,14 @@ class TestWithoutRevocations:
         assert "a copy still works" in caplog.text
         store = CookieStore()
         assert isinstance(store, Diagnosable)
-        [finding] = asyncio.run(store.diagnose())
-        assert (finding.severity, finding.code) == ("warn", "cookie-revocations")
+        found = {finding.code: finding.severity for finding in asyncio.run(store.diagnose())}
+        assert found == {"cookie-limit": "ok", "cookie-revocations": "warn"}
 
     def test_with_them_nothing_is_warned_of(self, caplog: pytest.LogCaptureFixture) -> None:
         """Neither log nor doctor."""
         Rig(MemoryRevocations())
         assert not caplog.records
-        [finding] = asyncio.run(CookieStore(MemoryRevocations()).diagnose())
-        assert finding.severity == "ok"
+        assert {finding.severity for finding in asyncio.run(CookieStore(MemoryRevocations()).diagnose())} == {"ok"}
 
 
 class TestWhatCannotBe:
@@ -556,6 +578,20 @@ class TestWhatCannotBe:
         """Whose it is, only its cookie says."""
         with pytest.raises(Unsupported):
             plain.call("end", new_id(), user="ada")
+
+    def test_a_text_that_is_no_id_ends_nothing_and_is_not_alive(self, plain: Rig) -> None:
+        """And is not remembered."""
+        for text in ("", "x" * 40, "A" * 40, "é"):
+            assert plain.call("end", text) == 0
+            assert not plain.call("is_alive", text)
+        assert plain.ends.calls == []
+
+    def test_what_was_opened_for_the_other_door_is_refused(self, tmp_path: Path) -> None:
+        """It would stop the event loop, or wait without one."""
+        for blocking in (True, False):
+            ends = open_revocations(f"sqlite:///{tmp_path / 'ends.db'}", blocking=blocking)
+            with pytest.raises(ConfigurationError, match="was opened for"):
+                Rig(ends, blocking=not blocking)
 
     def test_a_limit_on_sessions_is_refused_at_the_start(self) -> None:
         """Nobody could count."""

@@ -23,6 +23,7 @@ from ..errors import ConfigurationError, SessionGone, StoreError, Unsupported
 from . import answers, binding, events
 from .answers import Answer
 from .engine import Engine, Opened
+from .ids import is_session_id
 from .lately import Lately
 from .ports import Claim, Ending, Gone, InCookies, Marks, Revocations, Store, UserIndex
 from .record import Control, EndReason, Line, Record, Tombstone
@@ -68,6 +69,8 @@ class CookieEngine(Engine):
             entropy=self._entropy,
         )
         self._lately = Lately()
+        # Browsers forget a cookie with a Max-Age: it is written anew before that, at half of it.
+        self._renew_after = None if self.cookie.max_age is None else self.cookie.max_age / 2
         if self._revocations is None:
             _log.warning(
                 "sessions live in cookies and nothing remembers their ends: after a sign-out a copy still works, and "
@@ -91,6 +94,8 @@ class CookieEngine(Engine):
             self._tell(events.TokenRefused(at=now, why=found, source=self._source(facts)))
             return self._nobody(opened)
         opened.found = found
+        if self._renew_after is not None:
+            opened.due = now - found.kept.control.rotated_at >= self._renew_after
         kept, sid = found.kept, found.raw_id.hex()
         control = kept.control
         try:
@@ -135,7 +140,7 @@ class CookieEngine(Engine):
                 return await self._refuse(self._nobody(opened), sid, control, EndReason.BINDING)
             challenged = control.challenged or (answer == "challenge" and control.user is not None)
             control = replace(control, context=binding.remembered(control.context, seen), challenged=challenged)
-            opened.due = control != kept.control
+            opened.due = opened.due or control != kept.control
         self._lately.remember(_claim(found), control.authenticated_at, found.seen_at, kept.until)
         return self._live(opened, sid, Record(control, kept.data, found.seen_at, kept.until), Standing.LIVE)
 
@@ -197,7 +202,7 @@ class CookieEngine(Engine):
             return Answer(vary=carries, carries=carries), sid
         data = {**{key: value for key, value in base.data.items() if key not in drop}, **put}
         seen_at = base.seen_at if opened.facts.passive else max(now, base.seen_at)
-        kept = Kept(base.control, raws(data), seen_at, found.kept.until)
+        kept = Kept(replace(base.control, rotated_at=now), raws(data), seen_at, found.kept.until)
         body = self._cookies.body(kept, _largest(put or data)) if writes else b""
         if self._revocations is not None:
             tombstone = await self._revocations.check(_claim(found))
@@ -271,16 +276,17 @@ class CookieEngine(Engine):
         if self._revocations is None:
             if everywhere:
                 raise _without("signs a user out everywhere")
-            ending = Ending(((sid, user),), confirmed=False)
-        else:
-            opened: FromCookies = session.opened
-            found = opened.found
-            tombstone = self._mark(EndReason.LOGOUT, user, None if found is None else found.kept.until)
-            claim = None if found is None else _claim(found)
-            ending = _named(await self._revocations.end(sid, tombstone, claim), user)
-            if everywhere and user is not None:
-                both = await self.end_user(user, EndReason.LOGOUT)
-                ending = Ending(ending.ended, confirmed=ending.confirmed and both.confirmed)
+            self._tell(events.SessionForgotten(at=self.clock(), session=sid, user=user))
+            self._notify(sid)
+            return Ending(((sid, user),), confirmed=False)
+        opened: FromCookies = session.opened
+        found = opened.found
+        tombstone = self._mark(EndReason.LOGOUT, user, None if found is None else found.kept.until)
+        claim = None if found is None else _claim(found)
+        ending = _named(await self._revocations.end(sid, tombstone, claim), user)
+        if everywhere and user is not None:
+            both = await self.end_user(user, EndReason.LOGOUT)
+            ending = Ending(ending.ended, confirmed=ending.confirmed and both.confirmed)
         self._told_ended(ending, EndReason.LOGOUT)
         return ending
 
@@ -302,6 +308,8 @@ class CookieEngine(Engine):
         """
         if self._revocations is None:
             raise _without("ends a session from elsewhere")
+        if not is_session_id(sid):
+            return Ending(())
         if user is not None:
             raise Unsupported(
                 "sessions that live in cookies are not known by user: end one by its id, or all of a user's"
@@ -369,6 +377,8 @@ class CookieEngine(Engine):
             Unsupported: this process has not seen it: what it is, only its cookies say.
             StoreError: the ends could not be asked; what cannot be checked must not stay open.
         """
+        if not is_session_id(sid):
+            return False
         known = self._lately.get(sid)
         if known is None:
             raise Unsupported(

@@ -1,7 +1,7 @@
 """What happened, as typed values: every class is one kind of event, told to the sinks after it was stored (R95).
 
     SessionCreated SessionRenewed SignedIn FactorAdded TokenRotated           a session's life
-    SessionEnded UserSessionsEnded SessionsEnded                             its end
+    SessionEnded SessionForgotten UserSessionsEnded SessionsEnded                             its end
     EndedTokenUsed WriteDiscarded                                            what came late
     SessionAdopted LegacyRefused                                             what came from another session library
     TokenRefused UnknownSession ReplayDetected RecordRefused CrossSiteRefused  attacks, or what looks like one
@@ -126,6 +126,18 @@ class SessionsEnded(Event, frozen=True, kw_only=True):
     def sentence(self) -> str:
         """Say in plain words what happened."""
         return "Every session of this application was ended, in one step." + ("" if self.confirmed else _UNCONFIRMED)
+
+
+class SessionForgotten(Event, frozen=True, kw_only=True):
+    """Say that a browser was told to forget a session that lives in its cookies, and that nothing remembers the end."""
+
+    code = "session-forgotten"
+    severity = "notice"
+    requirement = "R61"
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return "The browser was told to forget its session; a copy of its cookies works until a limit ends it."
 
 
 class UserSessionsEnded(Event, frozen=True, kw_only=True):

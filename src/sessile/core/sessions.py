@@ -83,12 +83,13 @@ def _assemble(store: str | Store, options: Options, *, blocking: bool) -> tuple[
         )
     production = options.get("production", is_production())
     opened = open_store(store, blocking=blocking) if isinstance(store, str) else store
-    if isinstance(opened, OneDoor) and opened.blocking != blocking:
-        raise ConfigurationError(
-            "this store was opened for the blocking door, and would stop an event loop: open it with blocking=False"
-            if opened.blocking
-            else "this store was opened for an event loop, and the door would block without one: use blocking=True"
-        )
+    for part in (opened, opened.revocations if isinstance(opened, InCookies) else None):
+        if isinstance(part, OneDoor) and part.blocking != blocking:
+            raise ConfigurationError(
+                "this store was opened for the blocking door, and would stop an event loop: open it with blocking=False"
+                if part.blocking
+                else "this store was opened for an event loop, and the door would block without one: use blocking=True"
+            )
     policy = options.get("policy") or Policy()
     clock = options.get("clock", time.time)
     embedded = isinstance(opened, Embedded)

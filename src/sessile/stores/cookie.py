@@ -83,8 +83,16 @@ class CookieStore:
 
     async def diagnose(self) -> tuple[Diagnosis, ...]:
         """Say what an end is worth, and what the place where ends are remembered says of itself."""
+        carried = Diagnosis(
+            "ok",
+            "cookie-limit",
+            "R14",
+            f"a session takes up to {self.limit:,} bytes of each request's and each writing response's headers",
+            "Servers and proxies must let that much pass; docs/explanation/cookie-sessions.md has their settings.",
+        )
         if self.revocations is None:
             return (
+                carried,
                 Diagnosis(
                     "warn",
                     "cookie-revocations",
@@ -95,7 +103,7 @@ class CookieStore:
                     "Add revocations to the URL: cookie://?revocations=sqlite:///ends.db, or a Redis.",
                 ),
             )
-        findings = [Diagnosis("ok", "cookie-revocations", "R61", "ends of sessions in cookies are remembered")]
+        findings = [carried, Diagnosis("ok", "cookie-revocations", "R61", "ends of sessions in cookies are remembered")]
         if isinstance(self.revocations, Diagnosable):
             findings += await self.revocations.diagnose()
         return tuple(findings)

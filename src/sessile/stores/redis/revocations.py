@@ -24,11 +24,12 @@ import msgspec
 from ...core.marks import UserMark, first_number, next_mark, verdict
 from ...core.ports import Claim, Diagnosis, Ending, Gone, Marks
 from ...core.record import Tombstone, Undecodable, decode_tombstone, encode_tombstone
-from ...errors import StoreError, StoreSchema, StoreUnavailable
+from ...errors import ConfigurationError, StoreError, StoreSchema, StoreUnavailable
 from ..url import StoreUrl
+from . import open_wire
 from .address import Settings
 from .link import Command
-from .wire import Single, Wire
+from .wire import Wire
 
 _ROUNDS: Final = 50
 _AGAIN: Final = 1.0  # seconds between attempts to have an end confirmed
@@ -81,14 +82,17 @@ def open_revocations_url(url: StoreUrl, *, blocking: bool) -> RedisRevocations:
         ConfigurationError: the URL is malformed, or has an unknown option.
     """
     settings = Settings.of(url)
-    return RedisRevocations(settings, Single(settings, blocking=blocking))
+    if settings.cache:
+        raise ConfigurationError("revocations are never cached: leave cache=… away")
+    return RedisRevocations(settings, open_wire(settings, blocking=blocking), blocking=blocking)
 
 
 class RedisRevocations:
     """Remember ends in Redis, through a wire for the blocking door or for the asynchronous one."""
 
-    def __init__(self, settings: Settings, wire: Wire) -> None:
+    def __init__(self, settings: Settings, wire: Wire, *, blocking: bool) -> None:
         self._wire = wire
+        self._blocking = blocking
         self._timeout = settings.timeout
         self._replicas = settings.replicas
         self._prefix = f"{settings.prefix}{{ends}}:".encode()
@@ -96,6 +100,11 @@ class RedisRevocations:
         self._journal: deque[Callable[[], Any]] = deque(maxlen=_JOURNAL)
         self._again = 0.0
         _opened.add(self)
+
+    @property
+    def blocking(self) -> bool:
+        """Tell which door this was opened for."""
+        return self._blocking
 
     async def check(self, claim: Claim) -> Tombstone | None:
         """Return why the session has ended, None if it lives: one MGET."""
