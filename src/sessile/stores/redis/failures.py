@@ -29,6 +29,13 @@ def is_lost(error: BaseException) -> bool:
     return isinstance(error, LOST) or (isinstance(error, redis.ResponseError) and _begins(error, _WORDS))
 
 
+def is_denied(error: object) -> bool:
+    """Tell whether a reply says that the user may not do this; scripts say so in words of their own."""
+    return isinstance(error, redis.NoPermissionError) or (
+        isinstance(error, redis.ResponseError) and "The user executing the script can't" in str(error)
+    )
+
+
 def wrapped(error: BaseException) -> StoreError:
     """Return our error for one of redis-py's."""
     if isinstance(error, StoreError):
@@ -37,7 +44,7 @@ def wrapped(error: BaseException) -> StoreError:
         return StoreUnavailable("Redis did not answer in time")
     if isinstance(error, redis.AuthenticationError | redis.AuthenticationWrongNumberOfArgsError):
         return StoreUnavailable("Redis refused the user name or the password")
-    if isinstance(error, redis.NoPermissionError) or _begins(error, ("NOPERM",)):
+    if is_denied(error):
         return StoreError(
             "Redis denies this user a command or a key that the store needs (`sessile doctor` says which)"
         )

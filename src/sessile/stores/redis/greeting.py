@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ...errors import StoreUnavailable
-from .failures import wrapped
+from .failures import is_denied, wrapped
 from .link import Command
 from .standing import Assurance
 
@@ -18,8 +18,7 @@ def greet(assurance: Assurance, reply: object) -> None:
     Raises:
         StoreUnavailable: it is a replica. What it holds may be old, so that it is not even read.
     """
-    if isinstance(reply, Exception) and not str(reply).startswith("NOPERM"):
-        error = wrapped(reply)
-        raise error from None
+    if isinstance(reply, Exception) and not is_denied(reply):
+        raise wrapped(reply) from None
     if not assurance.saw(reply).primary:
         raise StoreUnavailable("this Redis is a replica: the primary is elsewhere")

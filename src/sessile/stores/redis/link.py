@@ -6,6 +6,7 @@ decodes what need not be decoded and repeats commands that must not be repeated.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, cast
 
@@ -16,6 +17,13 @@ import redis.connection as blocking
 from .address import Address, Settings
 
 _pack: Final = cast("Callable[[Command], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType]
+
+# redis-py introduces itself on each connection, with a command that an ACL of Redis 7.0 cannot even name.
+_SILENT: Final[dict[str, None]] = (
+    {"driver_info": None}
+    if "driver_info" in inspect.signature(blocking.AbstractConnection.__init__).parameters
+    else {"lib_name": None, "lib_version": None}
+)
 
 Word = bytes | str | int | float
 Command = tuple[Word, ...]
@@ -107,6 +115,7 @@ def looped_link(settings: Settings, address: Address) -> LoopedLink:
 
 def _options(settings: Settings, address: Address) -> dict[str, Any]:
     options: dict[str, Any] = {
+        **_SILENT,
         "db": settings.database,
         "username": settings.user,
         "password": settings.password,

@@ -11,16 +11,17 @@ import weakref
 from functools import partial
 from typing import Any, Final
 
-from ...core.ports import AtLimit, Clash, Created, Ending, Gone, Loaded, Page, Replaces, Stale, Stats, Taken
+from ...core.ports import AtLimit, Clash, Created, Diagnosis, Ending, Gone, Loaded, Page, Replaces, Stale, Stats, Taken
 from ...core.record import Change, Codec, EndReason, Record, Tombstone, apply, clashes
 from ...errors import StoreError, StoreUnavailable
 from . import layout, scripts
 from .address import Settings
 from .census import Census
+from .doctor import judge, look
 from .ending import surely
 from .keeper import End, Keeper
 from .layout import Names, is_id
-from .wire import Wire
+from .wire import Node, Wire
 
 _ABSENT, _DONE, _CHANGED, _TAKEN, _LIMIT = range(5)
 _ROUNDS: Final = 200  # in which a save may lose against other writers; the time that a verb may take ends it earlier
@@ -213,6 +214,14 @@ class RedisStore:
         """Return live sessions in the order in which Redis keeps them."""
         return await self._census.page(self._codec, cursor, limit)
 
+    async def diagnose(self) -> tuple[Diagnosis, ...]:
+        """Look at every server that holds sessions, and at how it is reached."""
+        found: dict[Diagnosis, None] = {}
+        for node in await self._wire.primaries(self._deadline()):
+            key = await self._key_on(node)
+            found |= dict.fromkeys(judge(self._settings, await look(node, self._names, key, self._deadline())))
+        return tuple(found)
+
     async def close(self) -> None:
         """Try once more what is not certain, and close the connections; later verbs raise `StoreUnavailable`."""
         await self._keeper.close()
@@ -221,6 +230,14 @@ class RedisStore:
     def forget(self) -> object:
         """Begin anew in a forked child and return what belongs to the parent."""
         return self._keeper.forget(), self._wire.forget()
+
+    async def _key_on(self, node: Node) -> bytes:
+        """Return the key of no session, on this server."""
+        for bucket in layout.BUCKETS:
+            key = self._names.session(bucket + os.urandom(19).hex())
+            if await self._wire.home(key, self._deadline()) is node:
+                return key
+        raise StoreUnavailable("a server of the cluster holds no bucket")
 
     def _end(self, session_id: str, tombstone: Tombstone, mark: bytes = b"") -> End:
         key = self._names.session(session_id)
