@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final, TypeVar
@@ -18,6 +19,9 @@ from tests.support.ports import free_port
 T = TypeVar("T")
 
 _REPLICA: Final = b"*1\r\n$4\r\nPING"
+PEERS: Final = frozenset({"replica", "sentinel"})
+CLIENTS: Final = frozenset({"client"})
+_READS: Final = (b"MGET", b"GET")
 
 
 class Proxies:
@@ -41,10 +45,9 @@ class Proxies:
         for proxy in self.proxies.values():
             proxy.lag = seconds
 
-    def cut(self, port: int, *, clients: bool = False) -> None:
-        """Cut the node at `port` off from its peers; with `clients`, from its clients as well. Nothing is refused."""
-        proxy = self.proxies[port]
-        self._loop.call_soon_threadsafe(proxy.cut, clients)
+    def cut(self, port: int, *, kinds: frozenset[str] = PEERS) -> None:
+        """Cut the node at `port` off from its peers, or from others: they may send, and nothing arrives."""
+        self._loop.call_soon_threadsafe(self.proxies[port].cut, kinds)
 
     def heal(self) -> None:
         """Let everything through again. What was cut is closed: its ends connect anew."""
@@ -70,7 +73,8 @@ class Proxy:
         self.port = free_port()
         self.target = target
         self.lag = 0.0
-        self._cut: set[str] = set()
+        self.reads: list[float] = []  # when clients read here, by the monotonic clock
+        self._cut: frozenset[str] = frozenset()
         self._passages: set[_Passage] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -87,13 +91,13 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def cut(self, clients: bool) -> None:
-        """Let nothing of the peers through, in neither direction."""
-        self._cut = {"replica", "sentinel", "client"} if clients else {"replica", "sentinel"}
+    def cut(self, kinds: frozenset[str]) -> None:
+        """Let nothing of these through, in neither direction."""
+        self._cut = kinds
 
     def heal(self) -> None:
         """Let everything through; close what had been cut."""
-        cut, self._cut = self._cut, set()
+        cut, self._cut = self._cut, frozenset()
         for passage in tuple(self._passages):
             if passage.kind in cut:
                 passage.close()
@@ -151,9 +155,12 @@ class _Passage:
         while data := await self._near_reader.read(65536):
             if not self.kind:
                 self.kind = "replica" if data.startswith(_REPLICA) else "sentinel" if b"sentinel-" in data else "client"
-            if not self.proxy.is_cut(self.kind):
-                self._far_writer.write(data)
-                await self._far_writer.drain()
+            if self.proxy.is_cut(self.kind):
+                continue
+            if self.kind == "client" and any(word in data for word in _READS):
+                self.proxy.reads.append(time.monotonic())
+            self._far_writer.write(data)
+            await self._far_writer.drain()
 
     async def _down(self) -> None:
         loop = asyncio.get_running_loop()

@@ -40,7 +40,6 @@ class Memory:
     failed: set[str] = field(default_factory=set)
     created: dict[str, str | None] = field(default_factory=dict)  # id to user, of what was not ended
     revived: set[str] = field(default_factory=set)  # confirmed as ended, and read alive afterwards
-    stale_reads: list[tuple[float, float]] = field(default_factory=list)  # when, how long after the end
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -106,10 +105,8 @@ class Client:
         began = time.monotonic()
         found = await self._store.load(session_id)
         end = self._memory.ends.get(session_id)
-        if isinstance(found, Record) and end is not None and end.at < began:
-            self._memory.stale_reads.append((began, began - end.at))
-            if end.confirmed:
-                self._memory.revived.add(session_id)
+        if isinstance(found, Record) and end is not None and end.confirmed and end.at < began:
+            self._memory.revived.add(session_id)
 
     async def _write(self, session_id: str) -> None:
         found = await self._store.load(session_id)
