@@ -26,10 +26,12 @@ from sessile.core.record import PLAIN, EndReason, Record, Tombstone
 from sessile.errors import ConfigurationError, StoreUnavailable
 from sessile.stores import open_store
 from sessile.stores.redis import layout, near_lane
-from sessile.stores.redis.address import Address, Place
+from sessile.stores.redis.address import Address, Place, Settings
+from sessile.stores.redis.doctor import acl
 from sessile.stores.redis.near import NearStore
 from sessile.stores.redis.near_channel import Broken, Channel
 from sessile.stores.redis.near_lane import Lane, Question, Shelf
+from sessile.stores.url import StoreUrl
 from sessile.testing.store_contract import (
     StoreContract,
     assert_same,
@@ -459,8 +461,26 @@ def test_a_small_tracking_table_costs_hits_and_nothing_else(door: Door) -> None:
         door.run(server.url, scenario)
 
 
+@requirement("R48")
+def test_the_least_rights_are_enough(door: Door, own: Server) -> None:
+    """Those that the doctor prints for this URL."""
+    line = acl(Settings.of(StoreUrl.parse(fresh(own.url, prefix="least:"))), name="app").replace("PASSWORD", "word")
+    with redis.Redis(port=own.port) as raw:
+        raw.execute_command("ACL", "SETUSER", *line.split()[1:])
+
+    async def scenario(near: NearStore, other: Any) -> None:
+        session_id, record = new_id(), new_record(a=1)
+        await near.create(session_id, record)
+        assert_same(await near.load(session_id), record)
+        assert kept(near) == 1
+        found = {finding.code: finding.severity for finding in await near.diagnose()}
+        assert found["redis-near"] == "ok"
+
+    door.run(own.url.replace("redis://", "redis://app:word@"), scenario, prefix="least:")
+
+
 def test_a_user_who_may_not_track_reads_without_the_cache(door: Door, own: Server) -> None:
-    """It costs a connection attempt now and then, and nothing is ever kept."""
+    """It costs a connection attempt now and then, nothing is ever kept, and the doctor says so."""
     with redis.Redis(port=own.port) as raw:
         raw.execute_command("ACL", "SETUSER", "app", "on", ">word", "~*", "+@all", "-client|tracking")
 
@@ -470,6 +490,8 @@ def test_a_user_who_may_not_track_reads_without_the_cache(door: Door, own: Serve
         for _ in range(5):
             assert_same(await near.load(session_id), record)
         assert kept(near) == 0
+        found = {finding.code: finding.severity for finding in await near.diagnose()}
+        assert found["redis-near"] == "warn"
 
     door.run(own.url.replace("redis://", "redis://app:word@"), scenario)
 

@@ -46,18 +46,18 @@ class Facts(NamedTuple):
     denied: tuple[str, ...]
 
 
-def acl(settings: Settings, *, name: str = "sessile", near: bool = False) -> str:
+def acl(settings: Settings, *, name: str = "sessile") -> str:
     """Return the line of an ACL file that allows what the store needs and nothing else.
 
-    `near`: for the near cache as well. The password is to be put in its place.
+    The password is to be put in its place.
     """
     commands = list(_COMMANDS)
     if settings.database:
         commands.append("select")
     if settings.topology == "cluster":
         commands += ["cluster|slots", "asking"]
-    if near:
-        commands += ["client|tracking", "client|id", "hello"]
+    if settings.cache:
+        commands += ["client|tracking", "hello"]
     prefix = re.sub(r"([*?\[\]\\])", r"\\\1", settings.prefix)
     allowed = " ".join(f"+{command}" for command in commands)
     return f"user {name} on >PASSWORD resetchannels ~{prefix}* -@all {allowed}"

@@ -9,7 +9,7 @@ is left is the way of the report through the network; `tests/stores/test_near_ca
 - If a network swallows reports and closes nothing, entries are trusted for two seconds after the last sign of life.
 - A write of this process forgets the session before and after. Absent sessions and values over 64 KB are not kept.
 - What is kept is kept decoded, and unsealed if the store seals (R48): in the memory of the process that serves it.
-- The user of Redis needs `+hello +client|tracking +pttl +ping +mget`, too.
+- The user of Redis needs `+hello` and `+client|tracking`, too. Without them nothing is kept; `sessile doctor` tells.
 
 The server holds a row for each key that some process keeps (`tracking-table-max-keys`, a million); when it runs out of
 rows it reports keys as changed that have not.
@@ -17,19 +17,32 @@ rows it reports keys as changed that have not.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 import weakref
+from functools import partial
 from typing import Any, Final, Protocol, runtime_checkable
 
-from ...core.ports import AtLimit, Clash, Created, Ending, Gone, Loaded, Replaces, Stale, Taken
+from ...core.ports import AtLimit, Clash, Created, Diagnosis, Ending, Gone, Loaded, Replaces, Stale, Taken
 from ...core.record import Change, Codec, EndReason, Record, Tombstone
-from ...errors import ConfigurationError
+from ...errors import ConfigurationError, StoreError
 from .address import Place, Settings
 from .layout import is_id
+from .near_channel import open_channel
 from .near_doors import Door, LoopDoor, ThreadDoor
 from .store import RedisStore
 from .wire import Wire
+
+_FIT: Final = Diagnosis("ok", "redis-near", "R45", "Redis reports changes to the near cache")
+_UNFIT: Final = Diagnosis(
+    "warn",
+    "redis-near",
+    "R45",
+    "Redis does not report changes to the near cache",
+    "Every read goes to the server, as if cache=near had not been asked for.",
+    "Allow the user +hello and +client|tracking, and let no proxy stand between that does not speak RESP3.",
+)
 
 
 @runtime_checkable
@@ -135,6 +148,19 @@ class NearStore(RedisStore):
         for session_id, _ in removed:
             self._forget(session_id)
         return removed
+
+    async def diagnose(self) -> tuple[Diagnosis, ...]:
+        """Look at the server, and whether it reports changes to this user."""
+        found = await super().diagnose()
+        place = self._place(self._names.epochs["00"])
+        if place is None:
+            return found
+        work = partial(open_channel, self._settings, place.address, time.monotonic() + self._timeout)
+        try:
+            (work() if self._blocking else await asyncio.to_thread(work)).close()
+        except StoreError:
+            return (*found, _UNFIT)
+        return (*found, _FIT)
 
     async def close(self) -> None:
         """Close the connections; later verbs raise `StoreUnavailable`."""

@@ -419,7 +419,6 @@ def _close_channel(work: asyncio.Future[Channel]) -> None:
         work.result().close()
 
 
-def _result(question: Question) -> Read:
-    if isinstance(question.loaded, Exception):
-        raise question.loaded
-    return Read(question.loaded)
+def _result(question: Question) -> Read | None:
+    """Return what was read. Where the server replied an error, the store asks again and knows what it means."""
+    return None if question.refused else Read(question.loaded)

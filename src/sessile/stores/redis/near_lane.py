@@ -25,7 +25,6 @@ from ...core.ports import Loaded
 from ...core.record import Codec, Record, Tombstone
 from . import layout
 from .address import Place
-from .failures import wrapped
 from .link import packed
 from .near_channel import Broken, Channel
 
@@ -102,6 +101,7 @@ class Question:
         "is_answered",
         "key",
         "loaded",
+        "refused",
         "replies",
         "sent_at",
         "session_id",
@@ -119,7 +119,8 @@ class Question:
         self.is_answered = False
         self.answered: Callable[[Question], None] | None = None  # for who waits in an event loop
         self.failed: asyncio.Future[Question] | None = None
-        self.loaded: Loaded | Exception = None
+        self.loaded: Loaded = None
+        self.refused = False
 
 
 class Lane:
@@ -243,10 +244,9 @@ class Lane:
             question.answered(question)
 
     def _keep(self, question: Question) -> None:
-        for reply in question.replies:
-            if isinstance(reply, Exception):
-                question.loaded = wrapped(reply)
-                return
+        if any(isinstance(reply, Exception) for reply in question.replies):
+            question.refused = True
+            return
         (raw, epoch), ttl = question.replies
         loaded = question.loaded = layout.decode(self._codec, question.session_id, raw, epoch)
         if question.spoiled or not isinstance(loaded, Record | Tombstone) or len(raw) > LARGEST:
