@@ -262,3 +262,22 @@ def test_a_reader_that_goes_away_is_no_error(shop: Shop) -> None:
         errors = process.stderr.read()
         process.wait(30)
     assert errors == b""
+
+
+@requirement("R48", "R64")
+def test_a_sealed_store_is_listed_with_its_keys_and_ended_without(sessile: Call, tmp_path: Path) -> None:
+    """SESSILE_DATA_KEYS opens the listing; whoever has no keys can still sign somebody out."""
+    from sessile.core.keys import KeyRing, generate
+
+    url, keys = f"sqlite:///{tmp_path / 'sealed.db'}", generate(3)
+    sessions = Sessions(url, encrypt=KeyRing.parse(keys), sinks=())
+    minted = mint_session(sessions, "ann")
+    listed = sessile("sessions", "list", "--store", url, env={"SESSILE_DATA_KEYS": keys}).rows
+    assert [row[:2] for row in listed] == [[minted.id, "ann"]]
+    assert sessile("sessions", "list", "--store", url, env={"SESSILE_DATA_KEYS": ""}).rows == []
+    cookie = f"{minted.name}={minted.token}"
+    facts = Facts("GET", "https", "shop.example", "/", "", cookie, lambda _name: None)
+    assert sessions.open(facts).user_id == "ann"
+    sessile("sessions", "end-user", "ann", "--store", url)
+    assert sessions.open(facts).user_id is None
+    sessions.close()

@@ -469,6 +469,19 @@ def test_a_store_object_brings_its_own_codec(path: Path) -> None:
     drive(store.close())
 
 
+@requirement("R48")
+def test_the_environment_may_hold_the_data_s_own_keys(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`encrypt=True` prefers them; without them, the token keys do not open what they sealed."""
+    monkeypatch.setenv("SESSILE_DATA_KEYS", generate(5))
+    cookie, _ = _stored(path, encrypt=True)
+    assert _open(path, cookie, encrypt=True) == ("u-1", [])
+    monkeypatch.setenv("SESSILE_DATA_KEYS", " ")
+    assert _open(path, cookie, encrypt=True) == (None, ["record-refused"])
+    monkeypatch.setenv("SESSILE_DATA_KEYS", "no ring")
+    with pytest.raises(ConfigurationError):
+        Sessions(f"sqlite:///{path}", encrypt=True)
+
+
 def test_what_is_neither_true_nor_a_ring_is_refused(path: Path) -> None:
     """A ring's text, or a word, is a mistake at start and not a silent choice."""
     with pytest.raises(ConfigurationError, match="KeyRing"):

@@ -14,7 +14,7 @@ from ..core.adoption import Elsewhere, standing_until
 from ..core.bridge import drive
 from ..core.keys import KeyRing, generate
 from ..core.ports import InCookies
-from ..core.sessions import Sessions
+from ..core.sessions import Sessions, data_keys
 from ..errors import ConfigurationError, StoreUnavailable
 from ..stores.memory import MemoryStore
 from ..stores.sqlite import SqliteStore
@@ -39,7 +39,9 @@ def existing(url: str) -> Generator[Sessions]:
     """
     if not url:
         raise ConfigurationError(f"no store is named: give --store URL, or set {ENVIRONMENT}")
-    sessions = Sessions(url, keys=KeyRing.parse(generate()), sinks=())
+    # What is sealed shows as unreadable without its keys; it can be ended all the same.
+    sealed = None if url.startswith(("cookie:", "memory:")) else data_keys()
+    sessions = Sessions(url, keys=KeyRing.parse(generate()), encrypt=sealed or False, sinks=())
     store = sessions.engine.store
     if isinstance(store, MemoryStore):
         raise ConfigurationError("memory:// lives and dies inside the application's process; nobody else can see it")

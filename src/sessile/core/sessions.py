@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple, TypedDict, Unpack
 
 from ..errors import ConfigurationError, Unsupported
@@ -36,7 +36,8 @@ class Options(TypedDict, total=False):
     """List what both doors take beside the store.
 
     `policy` limits and binding; `keys` a ring (or its text; default: SESSILE_KEYS); `encrypt` seals what the store
-    keeps, with those keys or with a ring of its own; `production` refuses development keys;
+    keeps, with a ring of its own, or, if True, with SESSILE_DATA_KEYS or the token keys; `production` refuses
+    development keys;
     `cookie`, `proxies`, `guard` as in their classes; `sinks` take events (default: the log); `user_keys` the data
     keys by which the application itself signs in; `places` names a place for an address; `clear_site_data` what a
     sign-out clears;
@@ -66,6 +67,16 @@ def is_production() -> bool:
     return os.environ.get("SESSILE_PRODUCTION", "") not in ("", "0")
 
 
+def data_keys(environ: Mapping[str, str] = os.environ) -> KeyRing | None:
+    """Return the ring of SESSILE_DATA_KEYS, with which stores are encrypted that have keys of their own.
+
+    Raises:
+        ConfigurationError: what stands there is no ring.
+    """
+    written = environ.get("SESSILE_DATA_KEYS", "")
+    return KeyRing.parse(written) if written.strip() else None
+
+
 class Settings(NamedTuple):
     """Hold what a door was told and its engine does not show, for whoever examines a configuration."""
 
@@ -83,13 +94,9 @@ def _assemble(store: str | Store, options: Options, *, blocking: bool) -> tuple[
         )
     production = options.get("production", is_production())
     opened = open_store(store, blocking=blocking) if isinstance(store, str) else store
-    for part in (opened, opened.revocations if isinstance(opened, InCookies) else None):
-        if isinstance(part, OneDoor) and part.blocking != blocking:
-            raise ConfigurationError(
-                "this store was opened for the blocking door, and would stop an event loop: open it with blocking=False"
-                if part.blocking
-                else "this store was opened for an event loop, and the door would block without one: use blocking=True"
-            )
+    _check_door(opened, blocking=blocking)
+    if isinstance(opened, InCookies):
+        _check_door(opened.revocations, blocking=blocking)
     policy = options.get("policy") or Policy()
     clock = options.get("clock", time.time)
     embedded = isinstance(opened, Embedded)
@@ -125,6 +132,15 @@ def _assemble(store: str | Store, options: Options, *, blocking: bool) -> tuple[
     return engine, options.get("guard") or CrossSiteGuard(), settings
 
 
+def _check_door(part: object, *, blocking: bool) -> None:
+    if isinstance(part, OneDoor) and part.blocking != blocking:
+        raise ConfigurationError(
+            "this store was opened for the blocking door, and would stop an event loop: open it with blocking=False"
+            if part.blocking
+            else "this store was opened for an event loop, and the door would block without one: use blocking=True"
+        )
+
+
 def _url(store: str | Store) -> str:
     if not isinstance(store, str):
         raise ConfigurationError(
@@ -137,7 +153,9 @@ def _codec(options: Options, ring: KeyRing) -> SealedCodec:
     encrypt = options.get("encrypt", False)
     if encrypt is not True and not isinstance(encrypt, KeyRing):
         raise ConfigurationError("encrypt is True, for the token keys, or a KeyRing of its own")
-    return SealedCodec(ring if encrypt is True else encrypt)
+    if encrypt is True:
+        encrypt = data_keys() or ring
+    return SealedCodec(encrypt)
 
 
 class AsyncSessions:
