@@ -142,14 +142,16 @@ def test_an_end_on_a_server_that_forgets_is_not_confirmed() -> None:
     with opened("mariadb") as (made, store):
         assert made.run("SELECT @@innodb_flush_log_at_trx_commit")[0][0] == 0
         assert not drive(ended(store))
-    with mariadb("--log-bin=changes", "--server-id=1", "--sync-binlog=0", durable=True) as server:
-        with database("mariadb", server) as made:
-            assert not confirmed(made)
-            made.run("SET GLOBAL sync_binlog = 1")
-            assert confirmed(made)
-            made.run("SET GLOBAL innodb_flush_log_at_trx_commit = 2")
-            assert not confirmed(made)
-            assert not confirmed(made, "confirm=primary")
+    with (
+        mariadb("--log-bin=changes", "--server-id=1", "--sync-binlog=0", durable=True) as server,
+        database("mariadb", server) as made,
+    ):
+        assert not confirmed(made)
+        made.run("SET GLOBAL sync_binlog = 1")
+        assert confirmed(made)
+        made.run("SET GLOBAL innodb_flush_log_at_trx_commit = 2")
+        assert not confirmed(made)
+        assert not confirmed(made, "confirm=primary")
 
 
 @requirement("R51")
@@ -217,31 +219,34 @@ def await_status(server: Server, name: str, value: str) -> None:
 
 @pytest.mark.slow
 @requirement("R51")
-def test_no_confirmed_end_is_undone_by_a_failover(primary: Server) -> None:
-    """The standby lags and hangs at random, the primary is killed: on the survivor every confirmed end is an end."""
-    with postgres("wal_sender_timeout=60s", durable=True) as first, standby(first) as second:
-        with database("postgresql", first) as made:
-            store = made.open("timeout=1")
-            ids = [new_id() for _ in range(120)]
-            for session_id in ids:
-                drive(store.create(session_id, new_record("ann")))
-            outcome: dict[str, bool] = {}
-            for place, session_id in enumerate(ids):
-                if place == 100:
-                    with frozen(second):
-                        for last in ids[100:103]:
-                            outcome[last] = drive(store.end(last, new_tombstone())).confirmed
-                        first.kill()
-                    break
-                outcome[session_id] = drive(store.end(session_id, new_tombstone())).confirmed
-            drive(store.close())
-            execute(second, "SELECT pg_promote()")
-            survivor = open_store(made.url(port=second.port), blocking=True)
-            alive = {one for one in outcome if isinstance(drive(survivor.load(one)), Record)}
-            assert not [one for one in alive if outcome[one]]
-            assert sum(outcome.values()) >= 100
-            assert not any(outcome[one] for one in ids[100:103])
-            drive(survivor.close())
+def test_no_confirmed_end_is_undone_by_a_failover() -> None:
+    """The standby hangs, the primary is killed: on the survivor, every end that was confirmed is an end."""
+    with (
+        postgres("wal_sender_timeout=60s", durable=True) as first,
+        standby(first) as second,
+        database("postgresql", first) as made,
+    ):
+        store = made.open("timeout=1")
+        ids = [new_id() for _ in range(120)]
+        for session_id in ids:
+            drive(store.create(session_id, new_record("ann")))
+        outcome: dict[str, bool] = {}
+        for place, session_id in enumerate(ids):
+            if place == 100:
+                with frozen(second):
+                    for last in ids[100:103]:
+                        outcome[last] = drive(store.end(last, new_tombstone())).confirmed
+                    first.kill()
+                break
+            outcome[session_id] = drive(store.end(session_id, new_tombstone())).confirmed
+        drive(store.close())
+        execute(second, "SELECT pg_promote()")
+        survivor = open_store(made.url(port=second.port), blocking=True)
+        alive = {one for one in outcome if isinstance(drive(survivor.load(one)), Record)}
+        assert not [one for one in alive if outcome[one]]
+        assert sum(outcome.values()) >= 100
+        assert not any(outcome[one] for one in ids[100:103])
+        drive(survivor.close())
 
 
 # -- doctor

@@ -112,7 +112,7 @@ class Queries:
         self.stats = self.compiled(self._stats())
         self.scan = self.compiled(
             select(session.c.id, *self._columns)
-            .where(session.c.id > bindparam("after"), self.alive)
+            .where(session.c.id > bindparam("after"))
             .order_by(session.c.id)
             .limit(bindparam("limit"))
         )
