@@ -49,8 +49,7 @@ class OwnBridge:
             await self.in_find()
         if data is None:
             return None
-        user, key = who(data, "user_id")
-        return Found(data=data, user=user, user_key=key)
+        return Found(data=data, user=who(data, "user_id"))
 
     async def end(self, old: OldSession) -> None:
         self._note("end")

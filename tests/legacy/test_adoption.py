@@ -246,6 +246,25 @@ class TestEnds:
             assert shop.visit(f"old={key}").data == {}
         assert shop.live() == 0
 
+    @requirement("R64")
+    def test_an_adoption_between_an_end_of_everything_and_its_mark_does_not_slip_through(
+        self, shop: Bench, own: OwnBridge
+    ) -> None:
+        """The epoch is new already, and that bridges are closed is not yet said in it."""
+        end_everything = shop.store.end_everything
+        visits: list[Any] = []
+
+        async def ended(at: float) -> Any:
+            ending = await end_everything(at)
+            session = await shop.rig.engine.load(facts(cookie="old=k1"))
+            visits.append((session.user_id, dict(session)))
+            return ending
+
+        shop.store.end_everything = ended
+        shop.run(shop.rig.engine.end_everything())
+        assert visits == [(None, {})]
+        assert shop.live() == 0
+
     def test_an_end_of_everything_by_an_engine_without_bridges_leaves_the_adopted_ones_dead(
         self, shop: Bench, own: OwnBridge
     ) -> None:

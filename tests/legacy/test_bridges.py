@@ -204,6 +204,7 @@ def test_who_is_signed_in_may_be_said_by_a_function(bench: Bench, peer: Peer) ->
     cookie = peer.write({"account": {"number": 7}, **DATA})
     bench.stand(peer.bridge(user=lambda data: data["account"]["number"]))
     assert bench.visit(cookie).user == "7"
+    assert bench.visit(peer.write({"note": "a visitor"})).data["note"] == "a visitor"
 
 
 def test_the_old_cookie_is_deleted_where_it_was_set(bench: Bench, peer: Peer) -> None:

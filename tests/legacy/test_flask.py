@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import time
+import tracemalloc
 import uuid
 import zlib
 from collections import OrderedDict
@@ -137,8 +138,15 @@ class TestTheCookie:
         """Signed by who holds the key, and still no more than a megabyte is ever made of it."""
         bomb = base64.urlsafe_b64encode(zlib.compress(b'"' + b" " * 8_000_000 + b'"', 9)).rstrip(b"=")
         signer = TimestampSigner(SECRET, salt=b"cookie-session", key_derivation="hmac")
-        assert flask_bench.visit(f"session={signer.sign(b'.' + bomb).decode()}").user is None
+        cookie = f"session={signer.sign(b'.' + bomb).decode()}"
+        tracemalloc.start()
+        try:
+            assert flask_bench.visit(cookie).user is None
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
         assert flask_bench.refusals() == ["oversized"]
+        assert peak < 4 << 20
 
     def test_a_cookie_of_any_length_costs_one_look(self, flask_bench: Bench) -> None:
         """What is longer than any browser's is not even hashed."""

@@ -427,7 +427,6 @@ class _Case:
             line=Line(),
             previous=Line(head=OLD_BRANCH, first_seen=now, candidates=(OLD_BRANCH,)),
             user=found.user,
-            user_key=found.user_key if found.user_key in data else None,
             context=visitor.context,
             place=visitor.place,
         )

@@ -73,11 +73,10 @@ class OldSession(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """Hold an old session: its data, who is signed in and the key that says so, and the keys that were not readable."""
+    """Hold an old session: its data, who is signed in, and the keys that were not readable."""
 
     data: Mapping[str, Any]
     user: str | None = None
-    user_key: str | None = None
     dropped: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -241,16 +240,21 @@ def mark_id(kind: bytes, identity: bytes) -> str:
     return hashlib.sha256(_MARK_CONTEXT + kind + b"\0" + identity).hexdigest()[:40]
 
 
-def who(data: Mapping[str, Any], user: UserOf) -> tuple[str | None, str | None]:
-    """Return who is signed in, and the key that says so; `user` is a key, several in order, or a function."""
+def who(data: Mapping[str, Any], user: UserOf) -> str | None:
+    """Return who is signed in; `user` is a key, several in order, or a function.
+
+    A function that does not find what it looks for has found nobody: most old sessions are visitors'.
+    """
     if callable(user):
-        named = user(data)
-        return _as_user(named), None
+        try:
+            return _as_user(user(data))
+        except (LookupError, TypeError, ValueError, AttributeError):
+            return None
     for key in (user,) if isinstance(user, str) else user:
         found = _as_user(data.get(key))
         if found is not None:
-            return found, key
-    return None, None
+            return found
+    return None
 
 
 def _as_user(value: Any) -> str | None:

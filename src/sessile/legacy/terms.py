@@ -47,8 +47,7 @@ class Settled(NamedTuple):
     ) -> Found:
         """Return the old session that this data was; keys in `drop` are the old library's own."""
         kept, lost = split({key: value for key, value in data.items() if key not in drop})
-        user, key = who(kept, self.user)
-        return Found(data=kept if demote is None else demote(kept), user=user, user_key=key, dropped=lost)
+        return Found(data=kept if demote is None else demote(kept), user=who(kept, self.user), dropped=lost)
 
 
 def settle(terms: Terms, until: Until, *, name: str, cookie: str, user: UserOf, kind: bytes | None = None) -> Settled:
