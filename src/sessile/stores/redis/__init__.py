@@ -15,6 +15,7 @@ try:
 except ImportError:
     raise ExtraMissing("a Redis or Valkey store", "redis") from None
 
+from .cluster import ClusterWire
 from .sentinel import SentinelWire
 from .store import RedisStore
 from .wire import Single, Wire
@@ -39,4 +40,6 @@ def open_wire(settings: Settings, *, blocking: bool) -> Wire:
     """Return what reaches the servers of the settings' topology; it connects when it is first used."""
     if settings.topology == "sentinel":
         return SentinelWire(settings, blocking=blocking)
+    if settings.topology == "cluster":
+        return ClusterWire(settings, blocking=blocking)
     return Single(settings, blocking=blocking)

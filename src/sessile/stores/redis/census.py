@@ -17,6 +17,7 @@ from ...core.record import Codec, EndReason, Record
 from . import layout, scripts
 from .layout import STAMP, Head, Names
 from .link import Command
+from .spread import id_in
 from .wire import Node, Wire, checked
 
 _BATCH: Final = 1000
@@ -146,13 +147,17 @@ class Census:
         """Drop entries that are long past their deadline and stand for no session of this user."""
         deadline = self._deadline()
         late = (b"ZRANGE", index, b"-inf", repr(now - _LATE), b"BYSCORE", b"LIMIT", 0, _AT_ONCE)
-        ids = [raw.decode() for raw in await self._wire.ask(index, late, deadline)]
-        if not ids:
+        entries = [raw.decode() for raw in await self._wire.ask(index, late, deadline)]
+        if not entries:
             return
         owner = self._names.owner(index)
-        keys = [self._names.session(session_id) for session_id in ids]
+        keys = [self._names.session(id_in(entry)) for entry in entries]
         heads = await self._wire.many([(key, (b"GETRANGE", key, 0, layout.HEAD - 1)) for key in keys], deadline)
-        dead = [session_id for session_id, raw in zip(ids, heads, strict=True) if Head(raw).owner != owner]
+        dead = [
+            entry
+            for entry, raw in zip(entries, heads, strict=True)
+            if (head := Head(raw)).kind != b"R" or head.owner != owner
+        ]
         if dead:
             await self._wire.ask(index, (b"ZREM", index, *dead), deadline)
 

@@ -25,7 +25,7 @@ from .failures import is_lost
 from .greeting import WHO, greet
 from .link import Command
 from .standing import keeps
-from .wire import Node, checked, whole
+from .wire import MOVED, Node, checked, whole
 
 _SHARE: Final = 0.6  # of the time that is left: WAIT must answer before the connection is given up
 _PERSISTENCE: Final[Command] = (b"INFO", b"persistence")
@@ -46,6 +46,8 @@ async def surely(node: Node, pulse: bytes, commands: Sequence[Command], deadline
 
     `pulse` is a key on the same server that may be written.
 
+    A reply is an error where a cluster has moved the key: it was not carried out, and is to be sent elsewhere.
+
     Raises:
         StoreError: they were refused, or there was no answer: nobody knows whether they were carried out.
     """
@@ -58,7 +60,8 @@ async def surely(node: Node, pulse: bytes, commands: Sequence[Command], deadline
     for reply in replies:
         if isinstance(reply, Exception) and is_lost(reply):
             node.drop()
-        checked(reply)
+        if not isinstance(reply, MOVED):
+            checked(reply)
     assurance = node.assurance
     certain = have >= assurance.expected if assurance.expected else await is_kept(node, deadline)
     return Outcome(replies, certain, assurance.identity)

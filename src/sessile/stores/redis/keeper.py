@@ -27,7 +27,7 @@ from ...errors import StoreError
 from .ending import is_kept, surely
 from .layout import Names
 from .link import Command
-from .wire import Node, Wire
+from .wire import MOVED, Node, Wire
 
 KEPT: Final = 120.0  # seconds
 KEPT_UNCERTAIN: Final = 3600.0
@@ -67,10 +67,15 @@ class Keeper:
         self._gate = threading.Lock()
         self._closed = False
 
-    def keep(self, ends: Iterable[End], identity: str, *, certain: bool) -> None:
-        """Remember ends that were carried out by the server of this identity; empty: nobody knows whether they were."""
+    def keep(self, ends: Sequence[End], identities: Sequence[str], *, certain: bool) -> None:
+        """Remember ends, and the identities of the servers that made them; empty: nobody knows whether they did."""
         now = time.monotonic()
-        self._add([_Entry(key, command, identity, certain=certain, at=now) for key, command in ends])
+        self._add(
+            [
+                _Entry(key, command, identity, certain=certain, at=now)
+                for (key, command), identity in zip(ends, identities, strict=True)
+            ]
+        )
 
     def keep_search(self, find: Callable[[float], Awaitable[Iterable[End]]]) -> None:
         """Remember an end that failed before it was known whom it concerns; `find` is asked until it answers."""
@@ -152,6 +157,10 @@ class Keeper:
                 some = repeated[start : start + _AT_ONCE]
                 pulse, deadline = self._names.pulse(some[0].key), time.monotonic() + self._patience
                 outcome = await surely(node, pulse, [entry.command for entry in some], deadline)
+                moved = any(isinstance(reply, MOVED) for reply in outcome.replies)
+                if moved:
+                    self._wire.doubt()
+                    return
                 for entry in some:
                     entry.identity = outcome.identity
                 certain = outcome.certain

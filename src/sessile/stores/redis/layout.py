@@ -57,6 +57,7 @@ _BEFORE_STAMP: Final = struct.Struct(">BcddII")
 _ID: Final = re.compile(r"[0-9a-f]{2,128}")
 _SHORT: Final = 96  # bytes: below, deflating gains nothing
 _LARGEST: Final = 64 * 2**20  # bytes: no session is as large, whatever the policy allows
+_NOT_YET: Final = (b"\x01P", b"\x01K")  # on a cluster: prepared, and a barrier (`spread_scripts`)
 _LATEST: Final = 2**53  # seconds: what is later is no time
 _COUNTED: Final = 2**32 - 1
 
@@ -204,6 +205,8 @@ def decode(codec: Codec, session_id: str, raw: bytes | None, epoch: bytes | None
     try:
         if raw[1:2] == b"T":
             return _decode_ended(raw)
+        if raw[:2] in _NOT_YET:
+            return None
         form, kind, seen_at, expires_at, revision, version, stamp, _, length = _RECORD.unpack_from(raw)
         if form != FORMAT or kind != b"R" or HEAD + length > len(raw):
             return Unreadable("header")

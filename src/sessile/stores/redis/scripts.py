@@ -142,20 +142,20 @@ local ttl = tonumber(ARGV[3])
 call('PEXPIRE', KEYS[1], ttl, 'GT')
 call('SETRANGE', KEYS[1], 2, seen .. expires)
 if expires ~= sub(h, 11, 18) then enter(ARGV[5], sub(h, 35, 50), ARGV[4], expires, ttl, true) end
-return {1, sub(h, 35, 50), expires}
+return {1, sub(h, 35, 50), expires, sub(h, 11, 18)}
 """
 
 # KEYS session, epoch
-# ARGV 1 tombstone  2 its ttl  3 the mark it must have, or ''  4 id  5 prefix  6 '1': also where there is nothing yet
+# ARGV 1 tombstone  2 its ttl  3 the mark it must have, or ''  4 id  5 prefix
 _END: Final = r"""
 local h, epoch = head(KEYS[1]), call('GET', KEYS[2])
 if not living(h, epoch) then
   local kind = sub(h, 1, 2)
-  if #h > 0 and kind ~= '\1T' and (kind ~= '\1R' or #h < 54) then -- nothing that anybody can read
+  local known = kind == '\1T' or kind == '\1P' or kind == '\1K' or (kind == '\1R' and #h == 54)
+  if #h > 0 and not known then -- nothing that anybody can read
     entomb(KEYS[1], ARGV[1], ARGV[2])
     return {1, nobody, ''}
   end
-  if ARGV[6] == '1' and call('EXISTS', KEYS[1]) == 0 then call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
   if ARGV[3] ~= '' then return {0, call('GET', KEYS[1]), epoch} end
   return {0}
 end

@@ -110,6 +110,9 @@ class SentinelWire:
         self._check()
         return self._node
 
+    def doubt(self) -> None:
+        """Do nothing: the Sentinels are asked all the time."""
+
     async def close(self) -> None:
         """Stop watching and close the connections."""
         self._closed = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -21,9 +22,11 @@ from .doctor import judge, look
 from .ending import surely
 from .keeper import End, Keeper
 from .layout import Names, is_id
-from .wire import Node, Wire
+from .spread import Spread
+from .wire import MOVED, Node, Wire
 
 _ABSENT, _DONE, _CHANGED, _TAKEN, _LIMIT = range(5)
+_HOPS: Final = 8  # after which a cluster counts as being rebuilt
 _ROUNDS: Final = 200  # in which a save may lose against other writers; the time that a verb may take ends it earlier
 
 
@@ -37,6 +40,7 @@ class RedisStore:
         self._codec = codec
         self._names = Names(settings.prefix)
         self._prefix = self._names.prefix if wire.together else b""
+        self._spread = None if wire.together else Spread(wire, self._names, codec)
         self._timeout = settings.timeout
         self._keeper = Keeper(wire, self._names, blocking=blocking, patience=settings.timeout)
         _stores.add(self)
@@ -63,7 +67,12 @@ class RedisStore:
         """Insert a session by one script, with its index entry and the end of the one it replaces."""
         if not is_id(session_id):
             raise StoreError("a session's id is written in lower-case hexadecimal digits")
-        names, old = self._names, replaces
+        names, old, deadline = self._names, replaces, self._deadline()
+        if self._spread is not None:
+            answer = await self._spread.create(session_id, record, replaces, limit, deadline)
+            if type(answer) is Created and old is not None and is_id(old.session_id):
+                await self._keep_replaced(old, deadline)
+            return answer
         before, after = layout.encode_record(self._codec, session_id, record)
         key = names.session(session_id)
         keys: tuple[bytes, ...] = (key, names.epoch(session_id))
@@ -78,13 +87,10 @@ class RedisStore:
             return Gone()
         else:
             arguments += ("",)
-        deadline = self._deadline()
         reply = await self._wire.ask(key, scripts.CREATE.once(keys, *arguments), deadline)
         if reply[0] == _DONE:
             if old is not None and is_id(old.session_id):
-                node = await self._wire.home(key, deadline)
-                end = self._end(old.session_id, old.tombstone)
-                self._keeper.keep((end,), node.assurance.identity, certain=True)
+                await self._keep_replaced(old, deadline)
             return Created()
         if reply[0] == _TAKEN:
             return Taken()
@@ -116,9 +122,16 @@ class RedisStore:
             before, after = layout.encode_record(self._codec, session_id, saved)
             mark = layout.mark_bytes(present.revision, present.version)
             ttl = layout.lifetime(saved.seen_at, saved.expires_at)
+            owner, spread = layout.owner_of(saved.control.user), self._spread
+            if spread is not None and saved.control.user != present.control.user:
+                await spread.move(owner, session_id, saved.expires_at, ttl, deadline)
             command = scripts.SAVE.once(keys, mark, before, after, ttl, session_id, self._prefix)
             reply = await self._wire.ask(key, command, deadline)
             if reply[0] == _DONE:
+                if spread is not None and reply[3] != owner:
+                    await spread.leave(reply[3], (session_id,), deadline)
+                elif spread is not None:
+                    await spread.extend(owner, session_id, present.expires_at, saved.expires_at, ttl, deadline)
                 return Record(
                     saved.control,
                     saved.data,
@@ -137,7 +150,11 @@ class RedisStore:
         key = self._names.session(session_id)
         times = layout.time_bytes(seen_at), layout.time_bytes(expires_at), layout.lifetime(seen_at, expires_at)
         command = scripts.TOUCH.once((key, self._names.epoch(session_id)), *times, session_id, self._prefix)
-        await self._wire.ask(key, command, self._deadline())
+        deadline = self._deadline()
+        reply = await self._wire.ask(key, command, deadline)
+        if self._spread is not None and reply[0] == _DONE:
+            moved = layout.time_of(reply[3]), layout.time_of(reply[2])
+            await self._spread.extend(reply[1], session_id, *moved, times[2], deadline)
 
     async def end(self, session_id: str, tombstone: Tombstone) -> Ending:
         """Put the tombstone in the record's place, on every replica."""
@@ -145,13 +162,14 @@ class RedisStore:
             return Ending(())
         end = self._end(session_id, tombstone)
         try:
-            reply, certain, identity = await self._surely(end)
+            (reply,), certain, identity = await self._surely((end,))
         except BaseException:  # whoever stops waiting wants it done all the same
-            self._keeper.keep((end,), "", certain=False)
+            self._keeper.keep((end,), ("",), certain=False)
             raise
         if reply[0] != _DONE:
             return Ending((), certain)
         self._keeper.keep((end,), identity, certain=certain)
+        await self._leave(reply[1], session_id)
         return Ending(((session_id, layout.user_of(self._codec, session_id, reply[2])),), certain)
 
     async def retire(
@@ -161,8 +179,9 @@ class RedisStore:
         if not is_id(session_id):
             return Gone()
         mark = layout.mark_bytes(revision, version)
-        reply, certain, identity = await self._surely(self._end(session_id, tombstone, mark))
+        (reply,), certain, identity = await self._surely((self._end(session_id, tombstone, mark),))
         if reply[0] == _DONE:
+            await self._leave(reply[1], session_id)
             self._keeper.keep((self._end(session_id, tombstone),), identity, certain=certain)
             return Ending(((session_id, layout.user_of(self._codec, session_id, reply[2])),), certain)
         present = layout.decode(self._codec, session_id, *reply[1:3])
@@ -171,35 +190,35 @@ class RedisStore:
     async def of_user(self, user: str) -> tuple[tuple[str, Record], ...]:
         """Return the user's sessions, oldest first, and drop from the index what is no longer one."""
         owner = layout.owner_of(user)
+        if self._spread is not None:
+            return layout.oldest_first(await self._spread.of_user(owner, self._deadline()))
         key = self._names.index(owner)
         reply = await self._wire.ask(key, scripts.OF_USER.once((key,), self._prefix, owner), self._deadline())
         return layout.oldest_first(self._decode_all(reply))
 
     async def end_user(self, user: str, tombstone: Tombstone, keep: frozenset[str] = frozenset()) -> Ending:
-        """End the user's sessions but those in `keep`, by one script."""
+        """End the user's sessions but those in `keep`, by one script; on a cluster, one by one."""
         owner = layout.owner_of(user)
-        key = self._names.index(owner)
-        command = scripts.END_USER.once((key,), self._prefix, owner, *_tomb(tombstone), *filter(is_id, keep))
         try:
-            reply, certain, identity = await self._surely((key, command))
+            ended, certain, identities = await self._end_user(owner, tombstone, keep)
         except BaseException:
             self._keeper.keep_search(partial(self._ends_of_user, user, tombstone, keep))
             raise
-        ended = [raw.decode() for raw in reply[::2]]
         ends = [self._end(session_id, tombstone) for session_id in ended]
-        self._keeper.keep(ends, identity, certain=certain)
+        self._keeper.keep(ends, identities, certain=certain)
         return Ending(tuple((session_id, user) for session_id in ended), certain)
 
     async def end_everything(self, at: float) -> Ending:
         """Give every bucket a new epoch: 256 keys, whatever the number of sessions."""
-        keys = tuple(self._names.epochs.values())
-        end = keys[0], scripts.END_EVERYTHING.once(keys, os.urandom(layout.STAMP), layout.time_bytes(at))
+        keys, stamp, now = tuple(self._names.epochs.values()), os.urandom(layout.STAMP), layout.time_bytes(at)
+        groups = [keys] if self._spread is None else [(key,) for key in keys]
+        ends = [(group[0], scripts.END_EVERYTHING.once(group, stamp, now)) for group in groups]
         try:
-            _, certain, identity = await self._surely(end)
+            _, certain, identities = await self._surely(ends)
         except BaseException:
-            self._keeper.keep((end,), "", certain=False)
+            self._keeper.keep(ends, [""] * len(ends), certain=False)
             raise
-        self._keeper.keep((end,), identity, certain=certain)
+        self._keeper.keep(ends, identities, certain=certain)
         return Ending((), certain)
 
     async def sweep(self, now: float, limit: int) -> tuple[tuple[str, EndReason | None], ...]:
@@ -239,17 +258,76 @@ class RedisStore:
                 return key
         raise StoreUnavailable("a server of the cluster holds no bucket")
 
+    async def _keep_replaced(self, old: Replaces, deadline: float) -> None:
+        end = self._end(old.session_id, old.tombstone)
+        node = await self._wire.home(end[0], deadline)
+        self._keeper.keep((end,), (node.assurance.identity,), certain=True)
+
     def _end(self, session_id: str, tombstone: Tombstone, mark: bytes = b"") -> End:
         key = self._names.session(session_id)
         keys = (key, self._names.epoch(session_id))
-        arguments = *_tomb(tombstone), mark, session_id, self._prefix, ""
+        arguments = *_tomb(tombstone), mark, session_id, self._prefix
         return key, scripts.END.once(keys, *arguments)
 
-    async def _surely(self, end: End) -> tuple[Any, bool, str]:
+    async def _end_user(
+        self, owner: bytes, tombstone: Tombstone, keep: frozenset[str]
+    ) -> tuple[list[str], bool, Sequence[str]]:
+        """Return which sessions were ended, whether that is certain, and on which server each was."""
+        if self._spread is None:
+            key = self._names.index(owner)
+            command = scripts.END_USER.once((key,), self._prefix, owner, *_tomb(tombstone), *filter(is_id, keep))
+            (reply,), certain, identity = await self._surely(((key, command),))
+            ended = [raw.decode() for raw in reply[::2]]
+            return ended, certain, list(identity) * len(ended)
         deadline = self._deadline()
-        node = await self._wire.home(end[0], deadline)
-        (reply,), certain, identity = await surely(node, self._names.pulse(end[0]), (end[1],), deadline)
-        return reply, certain, identity
+        alive, coming = await self._spread.kills(owner, tombstone, keep, deadline)
+        replies, certain, identities = await self._surely([(kill.key, kill.command) for kill in alive])
+        await self._spread.leave(owner, [kill.entry for kill in (*alive, *coming)], deadline)
+        coming = await self._spread.coming(coming, tombstone, deadline)
+        more, also_certain, more_identities = await self._surely([(kill.key, kill.command) for kill in coming])
+        done = [
+            (kill.session_id, identity)
+            for kill, reply, identity in zip(
+                (*alive, *coming), (*replies, *more), (*identities, *more_identities), strict=True
+            )
+            if reply[0] == _DONE
+        ]
+        return [each for each, _ in done], certain and also_certain, [identity for _, identity in done]
+
+    async def _leave(self, owner: bytes, session_id: str) -> None:
+        if self._spread is not None:
+            await self._spread.leave(owner, (session_id,), self._deadline())
+
+    async def _surely(self, ends: Sequence[End]) -> tuple[list[Any], bool, list[str]]:
+        """Carry out ends, each on its server; return the replies, whether all are certain, and who gave them."""
+        deadline, certain = self._deadline(), True
+        replies: list[Any] = [None] * len(ends)
+        identities = [""] * len(ends)
+        left = list(range(len(ends)))
+        for _ in range(_HOPS):
+            groups: dict[int, tuple[Node, list[int]]] = {}
+            for place in left:
+                node = await self._wire.home(ends[place][0], deadline)
+                groups.setdefault(id(node), (node, []))[1].append(place)
+            failed: StoreError | None = None
+            for node, places in groups.values():
+                try:
+                    pulse = self._names.pulse(ends[places[0]][0])
+                    outcome = await surely(node, pulse, [ends[place][1] for place in places], deadline)
+                except StoreError as error:
+                    self._wire.doubt()
+                    failed = error
+                    continue
+                certain = certain and outcome.certain
+                for place, reply in zip(places, outcome.replies, strict=True):
+                    replies[place], identities[place] = reply, outcome.identity
+            if failed is not None:
+                raise failed
+            left = [place for place in left if isinstance(replies[place], MOVED)]
+            if not left:
+                return replies, certain, identities
+            self._wire.doubt()
+        raise StoreUnavailable("the cluster is moving keys, or misses servers")
 
     async def _ends_of_user(self, user: str, tombstone: Tombstone, keep: frozenset[str], deadline: float) -> list[End]:
         """Return the ends that a failed `end_user` meant: sessions that came later are not among them."""

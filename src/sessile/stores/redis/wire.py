@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, TryAgainError
 
 from .address import Place, Settings
 from .failures import wrapped
@@ -14,6 +14,8 @@ from .scripts import TEXTS
 from .standing import Assurance
 from .tasks import LoopedNode
 from .threads import BlockingNode
+
+MOVED: Final = (MovedError, AskError, TryAgainError, ClusterDownError)  # a cluster says: not here, or not now
 
 
 class Node(Protocol):
@@ -75,6 +77,10 @@ class Wire(Protocol):
 
     async def home(self, key: bytes, deadline: float) -> Node:
         """Return the server of `key`."""
+        ...
+
+    def doubt(self) -> None:
+        """Find out anew which server holds what, before the next command."""
         ...
 
     async def close(self) -> None:
@@ -145,6 +151,9 @@ class Single:
     async def home(self, key: bytes, deadline: float) -> Node:
         """Return the server."""
         return self._node
+
+    def doubt(self) -> None:
+        """Do nothing: there is no other server."""
 
     async def close(self) -> None:
         """Close the connections."""
