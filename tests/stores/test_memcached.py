@@ -59,7 +59,16 @@ class Node:
 
     def __init__(self, server: Server) -> None:
         self.port = server.port
-        self.start, self.kill, self.freeze, self.thaw = server.start, server.kill, server.freeze, server.thaw
+        self.start, self.kill, self.thaw = server.start, server.kill, server.thaw
+        self._server = server
+
+    def freeze(self) -> None:
+        """Stop it in its steps, all its threads; the kernel goes on taking connections for it."""
+        self._server.freeze()
+        tasks = Path(f"/proc/{self._server.pid}/task")
+        deadline = time.monotonic() + PATIENCE
+        while not all(file.read_text().rpartition(")")[2].split()[0] == "T" for file in tasks.glob("*/stat")):
+            assert time.monotonic() < deadline
 
     def ask(self, command: bytes, end: bytes = b"\r\n") -> bytes:
         """Send a command behind the store's back."""
@@ -734,6 +743,22 @@ def test_touches_keep_a_session_listed(three: list[Node], door: Door) -> None:
         assert isinstance(loaded, Record)
         assert index.entries[0].until >= time.time() + loaded.expires_at - loaded.seen_at - 1
         door.run(store.touch(session_id, loaded.seen_at, loaded.expires_at + 2 * IDLE))
+
+
+def test_a_user_with_many_sessions_can_list_and_end_them(three: list[Node], door: Door) -> None:
+    """More than one question to each node."""
+    store = door.open(*three)
+
+    async def scenario() -> None:
+        ids = [new_id() for _ in range(400)]
+        for session_id in ids:
+            await store.create(session_id, new_record("ann"), limit=400)
+        assert {found for found, _ in await store.of_user("ann")} == set(ids)
+        assert type(await store.create(new_id(), new_record("ann"), limit=400)).__name__ == "AtLimit"
+        assert len((await store.end_user("ann", new_tombstone())).ended) == 400
+        assert await store.of_user("ann") == ()
+
+    door.run(scenario())
 
 
 def test_entries_without_a_session_go_in_time(three: list[Node], door: Door, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,10 @@
 
 Every node has a share of the sessions, and no other node has a copy. What that means, said aloud
 
-- A node that does not answer makes its share fail closed: `StoreUnavailable`. It is never left out (`nodes`).
-- A node that restarts, is flushed, or runs out of memory forgets sessions: their users are signed out. Nothing that was
-  ended comes back by it: a session is alive because its record is there, and a write never makes a record anew.
+- A node that does not answer makes its share fail closed: `StoreUnavailable`. It is never left out (`nodes`). Its share
+  are its sessions and, within the `lease`, the sessions of the users whose index it has: five of nine, on three nodes.
+- A node that restarts, is flushed, or runs out of memory forgets: that same share is signed out. Nothing that was ended
+  comes back by it: a session is alive because its record is there, and a write never makes a record anew.
 - An end is final once the node has answered, and then confirmed: there is one copy. Nodes that remember across restarts
   (`memcached -e`), or proxies that write to stand-ins or copies, void that.
 - `end_user` goes by the user's index, an item that memcached may evict. A session of a user is therefore checked
@@ -13,6 +14,7 @@ Every node has a share of the sessions, and no other node has a copy. What that 
   atomic in what it ends and what it meets: of a sign-in or a renewal that runs at the same time, either it is ended or
   it came after (`creation`).
 - There is no list of all sessions, hence no census; and nothing to sweep, memcached drops what is past its time.
+- The clocks of the application's machines may differ by less than the idle timeout.
 - A user may have 2,000 sessions, an item one megabyte (`memcached -I`).
 
 Round trips: a read is one, and two more once a lease for a session of a user; a save is one if nobody wrote since

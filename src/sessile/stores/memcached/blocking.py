@@ -97,7 +97,7 @@ def _converse(connection: socket.socket, commands: tuple[Command, ...], deadline
     connection.sendall(b"".join([command.wire for command in commands]))
     buffer, position, replies = bytearray(), 0, list[object]()
     for command in commands:
-        while (parsed := command.parse(buffer, position)) is None:
+        while position == len(buffer) or (parsed := command.parse(buffer, position)) is None:
             connection.settimeout(_left(deadline))
             received = connection.recv(_CHUNK)
             if not received:
