@@ -6,6 +6,7 @@ import asyncio
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +21,8 @@ from sessile.errors import ConfigurationError, StoreError, StoreSchema, StoreUna
 from sessile.stores.cookie import open_revocations
 from sessile.testing.store_contract import new_id
 from tests.support.requirements import requirement
-from tests.support.servers import redis_server, shared
+from tests.support.servers import redis_sentinel_set, redis_server, shared
+from tests.support.servers.replicated import until
 
 T = TypeVar("T")
 NOW = 1_800_000_000.0
@@ -413,6 +415,38 @@ class TestRedisAsync(_Redis):
     blocking = False
 
 
+class _Cluster(Contract):
+    def url(self) -> str:
+        self.prefix = f"{new_id()}:"
+        return f"{shared('cluster').url}?prefix={self.prefix}"
+
+    def forgets(self, after: float) -> None:
+        """Wait until the server that holds the marks has forgotten the short one."""
+        import redis
+
+        for server in shared("cluster").primaries():
+            with closing(redis.Redis(port=server.port)) as client:
+                for key in client.keys(f"{self.prefix}*:e:*"):
+                    if client.pttl(key) <= 1000:
+                        client.pexpire(key, 1)
+                        while client.exists(key):
+                            pass
+
+
+@pytest.mark.slow
+class TestClusterBlocking(_Cluster):
+    """On a cluster of three shards, blocking."""
+
+    blocking = True
+
+
+@pytest.mark.slow
+class TestClusterAsync(_Cluster):
+    """On a cluster of three shards, on an event loop."""
+
+    blocking = False
+
+
 @requirement("R51")
 @pytest.mark.parametrize("blocking", [True, False])
 def test_an_end_is_confirmed_when_the_replica_has_it_and_repeated_until_then(blocking: bool) -> None:
@@ -436,11 +470,57 @@ def test_an_end_is_confirmed_when_the_replica_has_it_and_repeated_until_then(blo
                 assert not run(ends.end_user("ada", tombstone())).confirmed
             finally:
                 replica.thaw()
-            while ends._journal:
-                run(ends.sweep(NOW, 10))
-            assert len(second.keys("*:e:*")) == 2
-            assert len(second.keys("*:u:*")) == 2
+
+            def pause() -> None:
+                if blocking:
+                    time.sleep(0.02)
+                else:
+                    runner.run(asyncio.sleep(0.02))
+
+            until(lambda: pause() or len(second.keys("*:e:*")) == len(second.keys("*:u:*")) == 2, "the replica has all")
+            until(lambda: pause() or not ends._keeper.uncertain, "all is certain")
             run(ends.close())
+
+
+@requirement("R51", "R61")
+@pytest.mark.slow
+def test_an_end_that_was_confirmed_survives_the_loss_of_the_primary() -> None:
+    """Killed in the midst of ends: what was confirmed is dead at once, the rest when the set is whole again."""
+    with redis_sentinel_set() as servers:
+        ends = open_revocations(f"{servers.url}?timeout=0.5", blocking=True)
+        marks = drive(ends.begin("ada"))
+        claims = [Claim(new_id(), "ada", *marks) for _ in range(300)]
+        confirmed: list[Claim] = []
+        others: list[Claim] = []
+        for number, claim in enumerate(claims):
+            if number == 150:
+                servers.primary().kill()
+            try:
+                ending = drive(ends.end(claim.session_id, tombstone(), claim))
+            except StoreError:
+                others.append(claim)
+            else:
+                (confirmed if ending.confirmed else others).append(claim)
+        assert len(confirmed) >= 150
+
+        def is_dead(claim: Claim) -> bool:
+            try:
+                return drive(ends.check(claim)) is not None
+            except StoreError:
+                return False
+
+        until(lambda: _answers(ends, marks), "somebody took over")
+        alive = [claim for claim in confirmed if not is_dead(claim)]
+        assert alive == []
+        until(lambda: all(is_dead(claim) for claim in others), "what was not confirmed is dead, too", 10.0)
+        drive(ends.close())
+
+
+def _answers(ends: Revocations, marks: Marks) -> bool:
+    try:
+        return drive(ends.check(Claim(new_id(), "bob", *marks))) is None
+    except StoreError:
+        return False
 
 
 def _is_online(client: Any) -> bool:

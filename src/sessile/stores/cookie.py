@@ -27,6 +27,10 @@ _BACKENDS: Final = {
     "redis": ".redis.revocations",
     "rediss": ".redis.revocations",
     "redis+unix": ".redis.revocations",
+    "redis+sentinel": ".redis.revocations",
+    "rediss+sentinel": ".redis.revocations",
+    "redis+cluster": ".redis.revocations",
+    "rediss+cluster": ".redis.revocations",
     "valkey": ".redis.revocations",
     "valkeys": ".redis.revocations",
 }

@@ -1,22 +1,21 @@
 """Ends of sessions that live in cookies, remembered in Redis or Valkey: for many machines.
 
-    sessile:{ends}:n          the number of everything; no lifetime. If it is lost, no session lives any more.
-    sessile:{ends}:e:<id>     the tombstone of a session that ended by itself
-    sessile:{ends}:u:<hash>   how a user's sessions ended together
+    sessile:{en}:n          the number of everything; no lifetime. If it is lost, no session lives any more.
+    sessile:{en}:e:<id>     the tombstone of a session that ended by itself
+    sessile:{en}:u:<hash>   how a user's sessions ended together, its number in front as a big-endian double
 
-All keys carry one hash tag, so one server of a cluster holds them. A look is one MGET. An end waits until every replica
-that the primary sees has it; one that they have not confirmed is sent again until they have.
+All keys carry one hash tag, so one server of a cluster holds them. A look is one MGET. Ends are carried out as those of
+stored sessions are: certain when every replica has them (`ending`), and carried out again where they were lost
+(`keeper`), for which each of them can be done twice: none takes back what came later.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import time
 import weakref
-from collections import deque
-from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -28,13 +27,15 @@ from ...errors import ConfigurationError, StoreError, StoreSchema, StoreUnavaila
 from ..url import StoreUrl
 from . import open_wire
 from .address import Settings
+from .ending import surely
+from .keeper import Keeper
+from .layout import Names
 from .link import Command
 from .wire import Wire
 
 _ROUNDS: Final = 50
-_AGAIN: Final = 1.0  # seconds between attempts to have an end confirmed
-_JOURNAL: Final = 10_000
 _LEAST_LIFE: Final = 1_000  # milliseconds
+_DOUBLE: Final = struct.Struct(">d")
 
 # KEYS number, user's mark of the new session [, mark, user's mark of the replaced one]
 # ARGV first number [, mark, ttl]
@@ -54,21 +55,24 @@ local found = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 if not found[2] then redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2]) end
 return found
 """
-# KEYS number   ARGV first number
-_END_EVERYTHING: Final = b"""
-if redis.call('EXISTS', KEYS[1]) == 1 then return redis.call('INCR', KEYS[1]) end
-redis.call('SET', KEYS[1], ARGV[1])
-return tonumber(ARGV[1])
-"""
-# KEYS number   ARGV the least that it must be
-_RAISE: Final = b"""
-if tonumber(redis.call('GET', KEYS[1]) or '0') <= tonumber(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1]) end
-return 1
-"""
 # KEYS user's mark   ARGV what it must be now ('' for none), what it becomes, ttl
 _END_USER: Final = b"""
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1
+"""
+# KEYS user's mark   ARGV what it becomes unless there is one of a higher number, ttl
+_RAISE_USER: Final = b"""
+local found = redis.call('GET', KEYS[1])
+if found and struct.unpack('>d', found) >= struct.unpack('>d', ARGV[1]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+# KEYS number   ARGV the least that it must be
+_RAISE: Final = b"""
+local found = redis.call('GET', KEYS[1])
+if found and tonumber(found) >= tonumber(ARGV[1]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1])
 return 1
 """
 
@@ -94,11 +98,10 @@ class RedisRevocations:
         self._wire = wire
         self._blocking = blocking
         self._timeout = settings.timeout
-        self._replicas = settings.replicas
-        self._prefix = f"{settings.prefix}{{ends}}:".encode()
+        self._names = Names(settings.prefix)
+        self._prefix = f"{settings.prefix}{{en}}:".encode()
         self._number = self._prefix + b"n"
-        self._journal: deque[Callable[[], Any]] = deque(maxlen=_JOURNAL)
-        self._again = 0.0
+        self._keeper = Keeper(wire, self._names, blocking=blocking, patience=settings.timeout)
         _opened.add(self)
 
     @property
@@ -108,8 +111,6 @@ class RedisRevocations:
 
     async def check(self, claim: Claim) -> Tombstone | None:
         """Return why the session has ended, None if it lives: one MGET."""
-        if self._journal and time.monotonic() > self._again:
-            await self._repeat()
         keys = (self._number, self._mark(claim.session_id), self._user(claim.user))
         number, ended, user = await self._ask((b"MGET", *keys))
         return verdict(claim, _number(number), _tombstone(ended), _user_mark(user))
@@ -126,23 +127,24 @@ class RedisRevocations:
         keys: tuple[bytes, ...] = (self._number, self._user(user))
         arguments: tuple[bytes | int, ...] = (first_number(),)
         if replaces is not None and tombstone is not None:
+            mark, life = encode_tombstone(tombstone), _life(tombstone)
             keys += (self._mark(replaces.session_id), self._user(replaces.user))
-            arguments += (encode_tombstone(tombstone), _life(tombstone))
+            arguments += (mark, life)
+            # Nobody waits for the replicas here: the keeper does.
+            self._keeper.keep([(keys[2], (b"SET", keys[2], mark, b"NX", b"PX", life))], [""], certain=False)
         number, mine, ended, before = await self._ask((b"EVAL", _BEGIN, len(keys), *keys, *arguments))
-        everything, mark = _number(number), _user_mark(mine)
+        everything, present = _number(number), _user_mark(mine)
         if replaces is not None and required:
             dead = verdict(replaces, everything, _tombstone(ended), _user_mark(before))
             if dead is not None:
                 return Gone(dead)
-        return Marks(everything or 0, 0 if mark is None else mark.number)
+        return Marks(everything or 0, 0 if present is None else present.number)
 
     async def end(self, session_id: str, tombstone: Tombstone, claim: Claim | None = None) -> Ending:
         """End a session by its id."""
         keys = (self._number, self._mark(session_id), self._user(None if claim is None else claim.user))
         command = (b"EVAL", _END, len(keys), *keys, encode_tombstone(tombstone), _life(tombstone))
-        (number, ended, user), confirmed = await self._ask_all(command)
-        if not confirmed:
-            self._note(partial(self.end, session_id, tombstone, claim))
+        (number, ended, user), confirmed = await self._surely(keys[1], command)
         dead = ended is not None
         if claim is not None and not dead:
             dead = verdict(claim, _number(number), None, _user_mark(user)) is not None
@@ -152,27 +154,27 @@ class RedisRevocations:
         """End the user's sessions but those in `keep`."""
         key = self._user(user)
         for _ in range(_ROUNDS):
-            found = await self._ask((b"GET", key))
-            mark = msgspec.msgpack.encode(next_mark(_user_mark(found), tombstone, keep))
-            command = (b"EVAL", _END_USER, 1, key, found or b"", mark, _life(tombstone))
-            done, confirmed = await self._ask_all(command)
+            present = await self._ask((b"GET", key))
+            mark = next_mark(_user_mark(present), tombstone, keep)
+            value, life = _DOUBLE.pack(mark.number) + msgspec.msgpack.encode(mark), _life(tombstone)
+            command = (b"EVAL", _END_USER, 1, key, present or b"", value, life)
+            done, confirmed = await self._surely(key, command, again=(b"EVAL", _RAISE_USER, 1, key, value, life))
             if done:
-                if not confirmed:
-                    self._note(partial(self._restore, key, mark, _life(tombstone)))
                 return Ending((), confirmed)
         raise StoreUnavailable("too many others ended the same user's sessions at once")
 
     async def end_everything(self, at: float) -> Ending:
         """End every session that was issued so far."""
-        number, confirmed = await self._ask_all((b"EVAL", _END_EVERYTHING, 1, self._number, first_number()))
-        if not confirmed:
-            self._note(partial(self._raise, number))
-        return Ending((), confirmed)
+        for _ in range(_ROUNDS):
+            present = _number(await self._ask((b"GET", self._number)))
+            number = first_number() if present is None else present + 1
+            done, confirmed = await self._surely(self._number, (b"EVAL", _RAISE, 1, self._number, number))
+            if done:
+                return Ending((), confirmed)
+        raise StoreUnavailable("too many others ended everything at once")
 
     async def sweep(self, now: float, limit: int) -> int:
-        """Do nothing but what is left of unconfirmed ends: Redis forgets marks by itself."""
-        if self._journal:
-            await self._repeat()
+        """Do nothing: Redis forgets marks by itself."""
         return 0
 
     async def diagnose(self) -> tuple[Diagnosis, ...]:
@@ -195,13 +197,13 @@ class RedisRevocations:
         )
 
     async def close(self) -> None:
-        """Close the connections; later verbs raise `StoreUnavailable`."""
+        """Try once more what is not certain, and close the connections; later verbs raise `StoreUnavailable`."""
+        await self._keeper.close()
         await self._wire.close()
 
     def forget(self) -> object:
-        """Begin anew in a forked child."""
-        self._journal.clear()
-        return self._wire.forget()
+        """Begin anew in a forked child and return what belongs to the parent."""
+        return self._keeper.forget(), self._wire.forget()
 
     def _mark(self, session_id: str) -> bytes:
         return self._prefix + b"e:" + session_id.encode("utf-8", "surrogatepass")[:128]
@@ -212,53 +214,28 @@ class RedisRevocations:
         return self._prefix + b"u:" + hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest().encode()
 
     async def _ask(self, command: Command) -> Any:
+        if self._keeper.idle:
+            self._keeper.follow()
         return await self._wire.ask(self._number, command, time.monotonic() + self._timeout)
 
-    async def _ask_all(self, command: Command) -> tuple[Any, bool]:
-        """Send a write, and wait for the replicas that the primary sees; return its reply and whether all have it."""
+    async def _surely(self, key: bytes, command: Command, again: Command | None = None) -> tuple[Any, bool]:
+        """Carry out an end; return its reply and whether it is certain. What failed is tried again all the same.
+
+        `again` is how it is carried out where it was lost, if not by the same command.
+        """
+        ends = [(key, again or command)]
         deadline = time.monotonic() + self._timeout
-        role = await self._wire.ask(self._number, (b"ROLE",), deadline)
-        replicas = max(self._replicas, len(role[2]) if role[0] == b"master" else 0)
-        if not replicas:
-            return await self._wire.ask(self._number, command, deadline), True
-        patience = max(1, int((deadline - time.monotonic()) * 500))
-        both = [(self._number, command), (self._number, (b"WAIT", replicas, patience))]
-        reply, have = await self._wire.many(both, deadline)
-        return reply, have >= replicas
-
-    async def _restore(self, key: bytes, mark: bytes, ttl: int) -> Ending:
-        """Write a user's mark again unless there is a later one."""
-        found = await self._ask((b"GET", key))
-        before, mine = _user_mark(found), _user_mark(mark)
-        if mine is None or (before is not None and before.number > mine.number):
-            return Ending(())
-        _, confirmed = await self._ask_all((b"EVAL", _END_USER, 1, key, found or b"", mark, ttl))
-        if not confirmed:
-            self._note(partial(self._restore, key, mark, ttl))
-        return Ending((), confirmed)
-
-    async def _raise(self, number: int) -> None:
-        _, confirmed = await self._ask_all((b"EVAL", _RAISE, 1, self._number, number))
-        if not confirmed:
-            self._note(partial(self._raise, number))
-
-    def _note(self, attempt: Callable[[], Any]) -> None:
-        self._journal.append(attempt)
-        self._again = time.monotonic() + _AGAIN
-
-    async def _repeat(self) -> None:
-        """Send again what was not confirmed; what still is not comes back into the journal."""
-        self._again = time.monotonic() + _AGAIN
-        for _ in range(len(self._journal)):
-            try:
-                attempt = self._journal.popleft()
-            except IndexError:
-                return
-            try:
-                await attempt()
-            except StoreError:
-                self._note(attempt)
-                return
+        try:
+            node = await self._wire.home(self._number, deadline)
+            outcome = await surely(node, self._names.pulse(key), (command,), deadline)
+        except BaseException as error:
+            self._keeper.keep(ends, [""], certain=False)
+            if isinstance(error, StoreError):
+                self._wire.doubt()
+            raise
+        if outcome.replies[0] != 0:  # 0: another one came first, and this one was not made
+            self._keeper.keep(ends, [outcome.identity], certain=outcome.certain)
+        return outcome.replies[0], outcome.certain
 
 
 def _life(tombstone: Tombstone) -> int:
@@ -278,7 +255,7 @@ def _tombstone(raw: bytes | None) -> Tombstone | None:
 
 def _user_mark(raw: bytes | None) -> UserMark | None:
     try:
-        return None if raw is None else _marks.decode(raw)
+        return None if raw is None else _marks.decode(raw[_DOUBLE.size :])
     except msgspec.DecodeError:
         raise _unreadable() from None
 
