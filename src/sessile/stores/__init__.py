@@ -30,6 +30,7 @@ _BACKENDS: Final = {
     "valkey": "redis",
     "valkeys": "redis",
     "memcached": "memcached",
+    "moving": "moving",
     "postgresql": "sql",
     "mysql": "sql",
     "mariadb": "sql",

@@ -144,6 +144,19 @@ class MemoryStore:
             self._epoch.end(session_id, tombstone)
             return Ending(((session_id, stored.control.user),))
 
+    async def retire(
+        self, session_id: str, tombstone: Tombstone, *, revision: int, version: int
+    ) -> Ending | Stale | Gone:
+        """End the session if nobody wrote to it."""
+        with self._lock:
+            stored = self._opened().alive(session_id)
+            if stored is None:
+                return self._gone(session_id)
+            if (stored.revision, stored.version) != (revision, version):
+                return Stale(stored)
+            self._epoch.end(session_id, tombstone)
+            return Ending(((session_id, stored.control.user),))
+
     async def close(self) -> None:
         """Forget everything; later verbs raise `StoreUnavailable`."""
         with self._lock:

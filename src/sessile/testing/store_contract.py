@@ -36,6 +36,7 @@ from sessile.core.ports import (
     Epochs,
     Gone,
     Replaces,
+    Retiring,
     Stale,
     Stats,
     Store,
@@ -539,6 +540,51 @@ class StoreContract:
                     await verb()
 
         self.run(run())
+
+    # -- retire
+
+    @scenario(Retiring)
+    async def test_a_session_that_nobody_wrote_to_is_retired(self, store: Any) -> None:
+        """Its tombstone stands in its place, and it left its user's index."""
+        session_id, record, tombstone = new_id(), new_record("ann", cart=1), new_tombstone(EndReason.MOVED)
+        await store.create(session_id, record)
+        answer = await store.retire(session_id, tombstone, revision=record.revision, version=record.version)
+        assert answer.ended == ((session_id, "ann"),)
+        assert await store.load(session_id) == tombstone
+        if isinstance(store, UserIndex):
+            assert await store.of_user("ann") == ()
+
+    @pytest.mark.parametrize("what", ["data", "control"])
+    def test_a_session_that_was_written_to_is_not_retired(self, what: str) -> None:
+        """Stale with the present record, which stays."""
+
+        @scenario(Retiring)
+        async def test(self: StoreContract, store: Any) -> None:
+            session_id, record = new_id(), new_record("ann", cart=1)
+            await store.create(session_id, record)
+            newer = msgspec.structs.replace(record.control, generation=9) if what == "control" else None
+            present = await store.save(
+                session_id, changing(record, newer) if newer else changing(record, cart=2), record
+            )
+            answer = await store.retire(
+                session_id, new_tombstone(EndReason.MOVED), revision=record.revision, version=record.version
+            )
+            assert isinstance(answer, Stale)
+            assert_same(answer.record, present)
+            assert_same(await store.load(session_id), present)
+
+        test(self)
+
+    @scenario(Retiring)
+    async def test_what_is_not_alive_is_not_retired(self, store: Any) -> None:
+        """Gone, with the tombstone if there is one; its first reason stays."""
+        ended, first = new_id(), new_tombstone(EndReason.LOGOUT)
+        await store.create(ended, new_record("ann"))
+        await store.end(ended, first)
+        for session_id, expected in ((ended, Gone(first)), (new_id(), Gone())):
+            answer = await store.retire(session_id, new_tombstone(EndReason.MOVED), revision=0, version=0)
+            assert answer == expected
+        assert await store.load(ended) == first
 
     # -- the user index
 

@@ -94,6 +94,14 @@ class SqliteStore(Database):
         """Put the tombstone in the record's place, durably."""
         return await self._write(partial(rows.end, session_id=session_id, tombstone=tombstone), durable=True)
 
+    async def retire(
+        self, session_id: str, tombstone: Tombstone, *, revision: int, version: int
+    ) -> Ending | Stale | Gone:
+        """End the session, durably, if nobody wrote to it."""
+        mark = revision, version
+        work = partial(rows.retire, codec=self._codec, session_id=session_id, tombstone=tombstone, mark=mark)
+        return await self._write(work, durable=True)
+
     async def of_user(self, user: str) -> tuple[tuple[str, Record], ...]:
         """Return the user's sessions, oldest first."""
         return await self._read(partial(rows.of_user, codec=self._codec, user=user))

@@ -187,6 +187,19 @@ def end(connection: sqlite3.Connection, session_id: str, tombstone: Tombstone) -
     return Ending(((session_id, row[0]),))
 
 
+def retire(
+    connection: sqlite3.Connection, codec: Codec, session_id: str, tombstone: Tombstone, mark: tuple[int, int]
+) -> Ending | Stale | Gone:
+    """Put a tombstone in the place of a session that is alive and has this revision and version still."""
+    stored = load(connection, codec, session_id)
+    if type(stored) is not Record:
+        return Gone(stored if type(stored) is Tombstone else None)
+    if (stored.revision, stored.version) != mark:
+        return Stale(stored)
+    _entomb(connection, key_of(session_id), tombstone)
+    return Ending(((session_id, stored.control.user),))
+
+
 def of_user(connection: sqlite3.Connection, codec: Codec, user: str) -> tuple[tuple[str, Record], ...]:
     """Read a user's sessions that are alive, oldest first."""
     rows = ((row[0], decode(connection, codec, row[0], row[1:])) for row in _fetch(connection, _OF_USER, user))
