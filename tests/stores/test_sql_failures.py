@@ -22,6 +22,7 @@ from sessile.core.ports import Created
 from sessile.core.record import Record
 from sessile.errors import StoreError, StoreFull, StoreUnavailable
 from sessile.stores import open_store
+from sessile.stores.sql import SqlStore
 from sessile.stores.sql.faults import Fault, fault_of, store_error
 from sessile.testing.store_contract import changing, new_id, new_record, new_tombstone, values
 from tests.stores.sql_databases import Database, Kind, database, doors, frozen, kinds
@@ -428,10 +429,12 @@ def test_a_full_disk_is_said_to_be_full_and_leaves_what_was() -> None:
 
 
 @kinds
-def test_a_forked_child_uses_connections_of_its_own(kind: Kind) -> None:
-    """Parent and children go on, none of them reads another's answers."""
+@pytest.mark.parametrize("given", [False, True], ids=["own engine", "given engine"])
+def test_a_forked_child_uses_connections_of_its_own(kind: Kind, given: bool) -> None:
+    """Parent and children go on, none of them reads another's answers; an engine of the application's as well."""
     with database(kind) as made:
-        store = made.open()
+        engine = made.engine()
+        store: Any = SqlStore(engine) if given else made.open()
         ids = {number: new_id() for number in range(3)}
         for number, session_id in ids.items():
             drive(store.create(session_id, new_record(number=number)))
@@ -452,6 +455,7 @@ def test_a_forked_child_uses_connections_of_its_own(kind: Kind) -> None:
             assert one.exitcode == 0
         assert values(drive(store.load(ids[0]))) == {"number": 0}
         drive(store.close())
+        engine.dispose()
 
 
 @kinds

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from sessile import AsyncSessions, Sessions
 from sessile.core.bridge import drive
+from sessile.core.keys import generate
 from sessile.core.ports import AtLimit, Created, Ending, Gone, Store
 from sessile.core.record import Record
 from sessile.errors import ConfigurationError, StoreSchema, StoreUnavailable
@@ -148,6 +150,41 @@ def test_a_handle_is_a_store_like_any_other(kind: Kind) -> None:
             assert type(drive(within.create(session_id, new_record()))).__name__ == "Taken"
             assert connection.execute(text("SELECT 1")).scalar() == 1
         assert isinstance(drive(store.load(session_id)), Record)
+        own.dispose()
+
+
+@requirement("R62")
+@kinds
+def test_the_doors_take_a_handle_as_their_store(kind: Kind) -> None:
+    """What applications type: close an account and sign its owner out everywhere, in one transaction (asyncio)."""
+
+    async def main(made: Database) -> None:
+        own = made.engine(blocking=False)
+        store, keys = SqlStore(own), generate()
+        sessions = AsyncSessions(store, keys=keys, sinks=())
+        ids = [new_id() for _ in range(2)]
+        for session_id in ids:
+            await store.create(session_id, new_record("ann"))
+        async with own.connect() as connection:
+            ended = await AsyncSessions(store.within(connection), keys=keys, sinks=()).end_all("ann")
+            assert ended.outcome == "unconfirmed"
+            await connection.rollback()
+        assert len(await sessions.of_user("ann")) == 2
+        async with own.begin() as connection:
+            await AsyncSessions(store.within(connection), keys=keys, sinks=()).end_all("ann")
+        assert await sessions.of_user("ann") == []
+        await sessions.close()
+        await own.dispose()
+
+    with database(kind) as made:
+        asyncio.run(main(made))
+    with database(kind) as made:
+        own, keys = made.engine(), generate()
+        store = SqlStore(own)
+        drive(store.create(session_id := new_id(), new_record("ann")))
+        with own.begin() as connection:
+            Sessions(store.within(connection), keys=keys, sinks=()).end_all("ann")
+        assert not Sessions(store, keys=keys, sinks=()).is_alive(session_id)
         own.dispose()
 
 

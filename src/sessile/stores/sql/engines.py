@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 import weakref
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
@@ -57,6 +58,7 @@ class Own:
         self._blocking = blocking
         self._timeout = timeout
         self._pool = pool
+        self._limit = timeout if pgbouncer else None
         self._name = drivers.driver_name(address, blocking=blocking)
         self._arguments = drivers.arguments(address, blocking=blocking, timeout=timeout, pgbouncer=pgbouncer)
         self._lock = threading.Lock()
@@ -87,6 +89,7 @@ class Own:
         pooled = engine.raw_connection()
         drivers.limit(pooled.dbapi_connection, deadline)
         link = PooledLink(queries, codec, deadline, pooled)
+        link.limit = self._limit
         try:
             yield link
         except BaseException:
@@ -132,7 +135,7 @@ class Own:
             engine = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, **options).sync_engine
         opened = self._opened[engine] = weakref.WeakSet()
         if self._blocking and self._address.kind == POSTGRESQL:
-            event.listen(engine, "do_connect", partial(_connect_bounded, drivers.bounded()))
+            event.listen(engine, "do_connect", partial(_connect_bounded, drivers.bounded(), self._timeout))
         event.listen(engine, "connect", partial(self._set, opened))
         event.listen(engine, "checkout", _look)
         return engine
@@ -158,6 +161,12 @@ class Given:
     def __init__(self, engine: Engine | AsyncEngine) -> None:
         self._engine: Engine = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
         self.dialect_of: Dialect = self._engine.dialect
+        _all.add(self)
+
+    def forget(self) -> None:
+        """Give the engine a new pool in a forked child; the parent's connections are never closed there."""
+        _abandoned.append(self._engine.pool)
+        self._engine.dispose(close=False)
 
     def current(self) -> Engine:
         """Return the one engine there is."""
@@ -182,8 +191,10 @@ class Given:
         return ()
 
 
-def _connect_bounded(connect: Any, _dialect: Any, _record: Any, arguments: Any, keywords: Any) -> Any:
-    return connect(*arguments, **keywords)
+def _connect_bounded(connect: Any, timeout: float, _dialect: Any, _record: Any, arguments: Any, keywords: Any) -> Any:
+    connection = connect(*arguments, **keywords)
+    drivers.limit(connection, time.monotonic() + timeout)  # SQLAlchemy asks a server some things when it first meets it
+    return connection
 
 
 def _driver_connection(connection: Any) -> Any:
@@ -196,7 +207,7 @@ def _look(connection: Any, _record: Any, _proxy: Any) -> None:
         raise exc.DisconnectionError
 
 
-_all: weakref.WeakSet[Own] = weakref.WeakSet()
+_all: weakref.WeakSet[Own | Given] = weakref.WeakSet()
 _abandoned: list[Any] = []
 
 

@@ -39,6 +39,7 @@ class Link(ABC):
         self.codec = codec
         self.deadline = deadline  # of time.monotonic()
         self.committing = False  # once COMMIT was sent, a failure leaves the outcome unknown
+        self.limit: float | None = None  # seconds; for transactions on connections that keep no limit of their own
         self.settled = False  # after a failure: the server answered, and nothing is left open
 
     @abstractmethod
@@ -82,8 +83,9 @@ class Link(ABC):
             self.change_text(_BEGIN_POSTGRESQL)
             if durable:
                 self.harden()
-            if patience is not None:
-                self.change_text(f"SET LOCAL statement_timeout = {round(patience * 1000)}")
+            limit = patience or self.limit
+            if limit is not None:
+                self.change_text(f"SET LOCAL statement_timeout = {round(limit * 1000)}")
         else:
             self.isolate()
             self.change_text("START TRANSACTION")

@@ -95,6 +95,11 @@ class SqlStore(Verbs):
         self._prepared = False
         self._closed = False
 
+    @property
+    def blocking(self) -> bool:
+        """Tell for which door the store was opened."""
+        return self._blocking
+
     def within(self, connection: Connection | AsyncConnection) -> Within:
         """Return a store whose verbs belong to the transaction that is open on `connection`.
 

@@ -35,6 +35,11 @@ class Within(Verbs):
         self._codec = codec
         self._blocking = blocking
 
+    @property
+    def blocking(self) -> bool:
+        """Tell for which door the handle is."""
+        return self._blocking
+
     async def close(self) -> None:
         """Do nothing: the connection is the application's."""
 
