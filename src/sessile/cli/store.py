@@ -10,11 +10,11 @@ from typing import Annotated, Final
 
 import typer
 
-from ..core.adoption import Elsewhere, standing_until
 from ..core.bridge import drive
 from ..core.keys import KeyRing, generate
 from ..core.ports import InCookies
 from ..core.sessions import Sessions, data_keys
+from ..core.shutouts import Elsewhere, standing_until
 from ..errors import ConfigurationError, StoreUnavailable
 from ..stores.memory import MemoryStore
 from ..stores.sqlite import SqliteStore

@@ -18,8 +18,8 @@ refuse the cookie by itself or, where it never does, a month beyond the bridge's
 from the ring of keys and the old identity, so that whoever meets the mark finds the session without any pointer in the
 store. Neither a copy of the old store nor the ring alone gives a token.
 
-That a user's sessions, or all, were ended at once is remembered by further marks: what was not adopted by then would
-come back to life otherwise. One more says that bridges stand at all, for operators' tools, which know the store alone.
+Step 5 asks the marks of `shutouts`, which are left before a user's sessions, or all, are ended: an adoption that was
+under way then is seen by the one or by the other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Iterable
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from ..errors import StoreError, StoreUnavailable
 from . import events
@@ -36,7 +36,6 @@ from .keys import KeyRing
 from .legacy import (
     BridgeReport,
     Found,
-    OldCookie,
     OldSession,
     OpenBridge,
     Refusal,
@@ -47,20 +46,13 @@ from .legacy import (
     storable,
 )
 from .policy import Policy
-from .ports import AtLimit, Created, Gone, Loaded, Replaces, Stale, Store, Sweeping, Taken
+from .ports import AtLimit, Created, Gone, Loaded, Replaces, Stale, Store, Taken
 from .record import SCHEMA, Context, Control, EndReason, Line, Record, Tombstone
 from .requests import Facts
+from .shutouts import MONTH, Shutouts, pending_mark, put_mark
 
 # The branch of generation -1: what stands for the old cookie itself.
 OLD_BRANCH: Final = b"legacy"
-_MONTH: Final = 30 * 86_400.0
-_PENDING: Final = 3_600.0  # how long a half-done adoption may wait for its next request (seconds)
-_USER: Final = b"user"
-_EVERYTHING: Final = b"everything"
-_SLOTS: Final = (b"0", b"1")
-_STANDING: Final = mark_id(b"standing", b"")
-_SWEEP: Final = 1_000
-_MAX_SWEEPS: Final = 10_000
 _ROUNDS: Final = 32
 
 
@@ -106,13 +98,12 @@ class Adoption:
         clock: Callable[[], float],
     ) -> None:
         self.bridges = tuple(bridges)
+        self.shutouts = Shutouts(self.bridges, store=store, clock=clock)
         self._tallies = tuple(Tally() for _ in self.bridges)
         self._store = store
         self._policy = policy
         self._tell = tell
-        self._clock = clock
         self._keys = tuple(ring.derive(b"legacy adoption").values())
-        self._said = False
 
     def reports(self) -> tuple[BridgeReport, ...]:
         """Return what each bridge did in this process."""
@@ -173,7 +164,7 @@ class Adoption:
             old = bridge.recognise(facts, now) if now < bridge.until and delete not in done else None
             if old is None or isinstance(old, Refusal):
                 continue
-            await self._put(mark_id(bridge.kind, old.identity), _horizon(bridge, old), now)
+            await put_mark(self._store, mark_id(bridge.kind, old.identity), _horizon(bridge, old), now)
             try:
                 await bridge.end(old)
             except StoreError:
@@ -181,64 +172,6 @@ class Adoption:
                     raise
             forget = (*forget, delete)
         return forget
-
-    async def close_user(self, user: str) -> None:
-        """Remember that all of a user's sessions were ended at once: those not adopted yet are not adopted any more.
-
-        Call it before the store is told to end them, so that no adoption under way slips through between.
-        """
-        now = self._clock()
-        if self._stands(now):
-            await self._put(_user_mark(user), self._last(), now)
-
-    async def close_before_everything(self) -> None:
-        """Remember that every session is about to be ended; see `close_everything`."""
-        now = self._clock()
-        if self._stands(now) and not await self.is_closed(None):
-            await self._put(mark_id(_EVERYTHING, _SLOTS[0]), self._last(), now)
-
-    async def close_everything(self) -> None:
-        """Remember that every session was ended, in the new epoch: a mark of the one that ended is swept with it."""
-        now = self._clock()
-        if not self._stands(now):
-            return
-        for _ in range(_MAX_SWEEPS):
-            for slot in _SLOTS:
-                mark = mark_id(_EVERYTHING, slot)
-                if isinstance(await self._store.create(mark, _pending(now)), Created):
-                    await self._store.end(mark, Tombstone(EndReason.EVERYTHING, now, self._last()))
-                    return
-            # Two ends of everything within the time that the sweep needs: both marks are of epochs that ended.
-            if not isinstance(self._store, Sweeping) or not await self._store.sweep(now, _SWEEP):
-                break
-        raise StoreUnavailable("the old sessions could not be shut out")
-
-    async def is_closed(self, user: str | None) -> bool:
-        """Tell whether all sessions, or all of this user's, were ended at once while bridges stood."""
-        marks = [mark_id(_EVERYTHING, slot) for slot in _SLOTS]
-        if user is not None:
-            marks.append(_user_mark(user))
-        for mark in marks:
-            if await self._store.load(mark) is not None:
-                return True
-        return False
-
-    async def say_that_bridges_stand(self) -> None:
-        """Leave a mark that says so, once a process; see `standing_until`."""
-        if not self._said:
-            await self._put(_STANDING, self._last(), self._clock())
-            self._said = True
-
-    def _stands(self, now: float) -> bool:
-        return any(now < bridge.until for bridge in self.bridges)
-
-    def _last(self) -> float:
-        return max(bridge.until for bridge in self.bridges) + _MONTH
-
-    async def _put(self, mark: str, horizon: float, now: float) -> None:
-        """Leave a tombstone under an id where nothing has lived."""
-        await self._store.create(mark, _pending(now))
-        await self._store.end(mark, Tombstone(EndReason.RENEWED, now, horizon))
 
     # -- what a case asks ----------------------------------------------------------------------------------------------
 
@@ -308,17 +241,17 @@ class _Case:
         token = self._adoption.tokens(bridge, old)[0]
         sid = session_id(token.seed)
         if held is None:
-            await store.create(mark, _pending(now))
+            await store.create(mark, pending_mark(now))
         if not await self._create(
             sid, record, mark, Tombstone(EndReason.RENEWED, now, _horizon(bridge, old), found.user)
         ):
             return await self._resume(old, now)
-        if await self._adoption.is_closed(found.user):
+        if await self._adoption.shutouts.is_closed(found.user):
             tombstone = Tombstone(EndReason.USER, now, now + self._adoption.policy.tombstone, found.user)
             await store.end(sid, tombstone)
             await self._end(old)
             raise _Refused("closed", spent=True)
-        await self._adoption.say_that_bridges_stand()
+        await self._adoption.shutouts.say_that_bridges_stand()
         self._tally.adopted += 1
         self._adoption.tell(
             events.SessionAdopted(
@@ -397,7 +330,7 @@ class _Case:
                     if left is not None:
                         return False
                     # A mark that nobody came back to in time.
-                    await store.create(mark, _pending(now))
+                    await store.create(mark, pending_mark(now))
                 case AtLimit(sessions):
                     adoption.tell(events.LimitReached(at=now, user=user, action=policy.on_limit))
                     if policy.on_limit == "refuse":
@@ -433,45 +366,6 @@ class _Case:
         return Record(control, data, now, self._adoption.policy.deadline(control, now))
 
 
-class Elsewhere:
-    """Stand for the bridges of an application, in a tool that shares its store: it adopts nothing."""
-
-    def __init__(self, until: float) -> None:
-        self.name = "elsewhere"
-        self.kind = b"elsewhere"
-        self.until = until
-        self.on_outage: Literal["refuse", "ignore"] = "refuse"
-        self.cookie = OldCookie("")
-
-    def recognise(self, facts: Facts, now: float) -> None:
-        """Recognise nothing."""
-
-    async def find(self, old: OldSession, now: float) -> None:
-        """Find nothing."""
-
-    async def end(self, old: OldSession) -> None:
-        """End nothing."""
-
-    async def close(self) -> None:
-        """Release nothing."""
-
-
-async def standing_until(store: Store) -> float | None:
-    """Return until when bridges of some application stand before this store (seconds since 1970), None if none do."""
-    held = await store.load(_STANDING)
-    return held.expires_at - _MONTH if isinstance(held, Tombstone) else None
-
-
-def _pending(now: float) -> Record:
-    """Return what stands under a mark until it is a tombstone: nobody's, empty."""
-    control = Control(schema=SCHEMA, created_at=now, authenticated_at=now, rotated_at=now)
-    return Record(control, {}, now, now + _PENDING)
-
-
 def _horizon(bridge: OpenBridge, old: OldSession) -> float:
     """Return until when a mark is kept: the old library refuses the cookie itself by then, or the bridge is gone."""
-    return bridge.until + _MONTH if old.expires_at is None else old.expires_at + 1.0
-
-
-def _user_mark(user: str) -> str:
-    return mark_id(_USER, user.encode("utf-8", "surrogatepass"))
+    return bridge.until + MONTH if old.expires_at is None else old.expires_at + 1.0

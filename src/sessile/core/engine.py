@@ -745,7 +745,7 @@ class Engine:
         """End all sessions of a user but those in `keep`."""
         index = self.index
         if self.adoption is not None:
-            await self.adoption.close_user(user)
+            await self.adoption.shutouts.close_user(user)
         ending = await index.end_user(user, self._tombstone(reason, user), keep)
         self._told_ended(ending, reason)
         return ending
@@ -756,10 +756,10 @@ class Engine:
         if not isinstance(self.store, Epochs):
             raise Unsupported("this store cannot end every session at once")
         if self.adoption is not None:
-            await self.adoption.close_before_everything()
+            await self.adoption.shutouts.close_before_everything()
         ending = await self.store.end_everything(now)
         if self.adoption is not None:
-            await self.adoption.close_everything()
+            await self.adoption.shutouts.close_everything()
         self._tell(events.SessionsEnded(at=now, confirmed=ending.confirmed))
         for watched in tuple(self._watchers):
             self._notify(watched)
