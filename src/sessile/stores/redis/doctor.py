@@ -55,7 +55,7 @@ def acl(settings: Settings, *, name: str = "sessile") -> str:
     if settings.database:
         commands.append("select")
     if settings.topology == "cluster":
-        commands += ["cluster|slots", "asking"]
+        commands += ["cluster|nodes", "asking"]
     if settings.cache:
         commands += ["client|tracking", "hello"]
     prefix = re.sub(r"([*?\[\]\\])", r"\\\1", settings.prefix)
