@@ -127,17 +127,17 @@ class RedisRevocations:
         keys: tuple[bytes, ...] = (self._number, self._user(user))
         arguments: tuple[bytes | int, ...] = (first_number(),)
         if replaces is not None and tombstone is not None:
-            mark, life = encode_tombstone(tombstone), _life(tombstone)
             keys += (self._mark(replaces.session_id), self._user(replaces.user))
-            arguments += (mark, life)
-            # Nobody waits for the replicas here: the keeper does.
-            self._keeper.keep([(keys[2], (b"SET", keys[2], mark, b"NX", b"PX", life))], [""], certain=False)
+            arguments += (encode_tombstone(tombstone), _life(tombstone))
         number, mine, ended, before = await self._ask((b"EVAL", _BEGIN, len(keys), *keys, *arguments))
         everything, present = _number(number), _user_mark(mine)
-        if replaces is not None and required:
+        if replaces is not None and tombstone is not None:
             dead = verdict(replaces, everything, _tombstone(ended), _user_mark(before))
-            if dead is not None:
+            if dead is not None and required:
                 return Gone(dead)
+            # Nobody waits for the replicas here: the keeper does.
+            marked = (b"SET", keys[2], encode_tombstone(tombstone), b"NX", b"PX", _life(tombstone))
+            self._keeper.keep([(keys[2], marked)], [""], certain=False)
         return Marks(everything or 0, 0 if present is None else present.number)
 
     async def end(self, session_id: str, tombstone: Tombstone, claim: Claim | None = None) -> Ending:
