@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import demo, doctor, keygen, migrate, policy, sessions
+from . import demo, doctor, keygen, migrate, move, policy, sessions
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -41,5 +41,6 @@ app.command()(demo.demo)
 app.command()(keygen.keygen)
 app.command()(doctor.doctor)
 app.command()(migrate.migrate)
+app.command()(move.move)
 app.add_typer(sessions.app, name="sessions")
 app.command()(policy.policy)

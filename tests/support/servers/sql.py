@@ -89,7 +89,13 @@ def mariadb(*settings: str, durable: bool = False) -> Generator[Server]:
         data, port = folder / "data", free_port()
         root = ["--user=root"] if os.geteuid() == 0 else []
         installer = program("mariadb-install-db")
-        made = ["--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal", "--skip-test-db"]
+        made = [
+            "--no-defaults",
+            f"--datadir={data}",
+            f"--tmpdir={folder}",
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+        ]
         _run([installer, *made, *root], folder)
         quick = [] if durable else ["--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0"]
         command = [
@@ -97,6 +103,7 @@ def mariadb(*settings: str, durable: bool = False) -> Generator[Server]:
             "--no-defaults",
             f"--datadir={data}",
             f"--socket={folder / 's'}",
+            f"--tmpdir={folder}",
             f"--port={port}",
             "--bind-address=127.0.0.1",
             "--max-connections=200",

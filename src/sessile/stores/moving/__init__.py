@@ -131,19 +131,19 @@ class Moving:
         if not isinstance(answer, Created):
             return _at_limit(answer, elsewhere)
         mark = {"revision": replaces.revision, "version": replaces.version}
-        ended = await other.retire(replaces.session_id, replaces.tombstone, **mark)
-        if isinstance(ended, Ending) or (isinstance(ended, Gone) and not replaces.required and not _on_its_way(ended)):
+        ended: Ending | Stale | Gone = await other.retire(replaces.session_id, replaces.tombstone, **mark)
+        if isinstance(ended, Gone) and _may_be_elsewhere(ended):
+            present = await self.load(replaces.session_id)  # it moved between the look and now
+            ended = Stale(present) if isinstance(present, Record) else _gone(present)
+        if isinstance(ended, Ending) or (isinstance(ended, Gone) and not replaces.required):
             return answer
         await target.end(session_id, self._aside(user))
-        if isinstance(ended, Gone) and _on_its_way(ended):
-            present = await self.load(replaces.session_id)
-            return Stale(present) if isinstance(present, Record) else _gone(present)
-        return cast("Stale | Gone", ended)
+        return ended
 
     async def save(self, session_id: str, change: Change, base: Record) -> Record | Stale | Clash | Gone:
         """Change the session where it lives; it may move between the look and the write, and once only."""
         answer = await self.old.save(session_id, change, base)
-        if not isinstance(answer, Gone) or not (answer.tombstone is None or has_moved(answer.tombstone)):
+        if not isinstance(answer, Gone) or not _may_be_elsewhere(answer):
             return cast("Record | Stale | Clash | Gone", answer)
         here = await self.new.save(session_id, change, base)
         if _is_unknown(here) and answer.tombstone is not None and await self._arrive(session_id):
@@ -331,7 +331,7 @@ def _gone(found: Loaded) -> Gone:
     return Gone(found if isinstance(found, Tombstone) else None)
 
 
-def _on_its_way(gone: Gone) -> bool:
+def _may_be_elsewhere(gone: Gone) -> bool:
     return gone.tombstone is None or has_moved(gone.tombstone)
 
 
