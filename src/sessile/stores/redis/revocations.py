@@ -136,8 +136,9 @@ class RedisRevocations:
             if dead is not None and required:
                 return Gone(dead)
             # Nobody waits for the replicas here: the keeper does.
-            marked = (b"SET", keys[2], encode_tombstone(tombstone), b"NX", b"PX", _life(tombstone))
-            self._keeper.keep([(keys[2], marked)], [""], certain=False)
+            key = self._mark(replaces.session_id)
+            marked = (b"SET", key, encode_tombstone(tombstone), b"NX", b"PX", _life(tombstone))
+            self._keeper.keep([(key, marked)], [""], certain=False)
         return Marks(everything or 0, 0 if present is None else present.number)
 
     async def end(self, session_id: str, tombstone: Tombstone, claim: Claim | None = None) -> Ending:
