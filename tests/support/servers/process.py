@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
@@ -11,9 +10,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Final
 
-_PR_SET_PDEATHSIG = 1
+_SYSTEM_FOLDERS: Final = ":/usr/sbin:/usr/local/sbin"
 
 
 class ServerMissing(RuntimeError):
@@ -33,14 +36,74 @@ def program(name: str, *, folders: Sequence[str] = ()) -> str:
         found = sorted(Path("/").glob(f"{folder.lstrip('/')}/{name}"))
         if found:
             return str(found[-1])
-    path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+    path = shutil.which(name, path=os.environ.get("PATH", "") + _SYSTEM_FOLDERS)
     if path is None:
         raise ServerMissing(name)
     return path
 
 
-def _dies_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+class _Starter(threading.Thread):
+    """Start every process from one thread, which lives as long as this process.
+
+    The system sends the death signal when the *thread* that started the process ends: a server that a test restarts
+    from a thread of its own would end with that thread, or, without the signal, outlive a test run that was killed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="servers", daemon=True)
+        self._orders: SimpleQueue[tuple[list[str], dict[str, Any], Future[subprocess.Popen[bytes]]]] = SimpleQueue()
+        self.start()
+
+    def run(self) -> None:
+        """Start what is ordered, for ever."""
+        while True:
+            command, options, answer = self._orders.get()
+            try:
+                answer.set_result(subprocess.Popen(command, **options))
+            except Exception as error:
+                answer.set_exception(error)
+
+    def popen(self, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+        """Start a process that dies with this one."""
+        answer: Future[subprocess.Popen[bytes]] = Future()
+        # Not by preexec_fn: between fork and exec of a process with threads, Python code may wait for a lock for ever.
+        setpriv = shutil.which("setpriv")
+        self._orders.put(([*([setpriv, "--pdeathsig=KILL"] if setpriv else []), *command], options, answer))
+        return answer.result()
+
+
+_STARTERS: Final[dict[int, _Starter]] = {}
+_STARTERS_LOCK: Final = threading.Lock()
+
+
+def _starter() -> _Starter:
+    with _STARTERS_LOCK:
+        pid = os.getpid()  # a forked child has none of its parent's threads
+        if pid not in _STARTERS:
+            _STARTERS[pid] = _Starter()
+        return _STARTERS[pid]
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        lists = [(task / "children").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:
+        return []
+    return [int(child) for children in lists for child in children.split()]
+
+
+def _states(pid: int) -> set[str]:
+    """Return the states of a process's threads, as one letter each; none if it is gone."""
+    try:
+        stats = [(task / "stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:
+        return set()
+    return {stat.rpartition(")")[2].split()[0] for stat in stats}
+
+
+def _signal(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 class Server:
@@ -84,17 +147,14 @@ class Server:
         Raises:
             RuntimeError: it ended, or did not answer in time; the message holds the end of its log.
         """
-        # The death signal follows the thread that forks: only the main thread lives as long as the process.
-        on_main = threading.current_thread() is threading.main_thread()
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = _starter().popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
                 start_new_session=True,
-                preexec_fn=_dies_with_parent if on_main else None,  # noqa: PLW1509 (the child makes one system call)
             )
         if wait:
             self.await_ready()
@@ -120,17 +180,21 @@ class Server:
             time.sleep(0.01)
 
     def kill(self) -> None:
-        """End it at once, as `kill -9` does."""
-        if self._process is not None and self._process.poll() is None:
-            os.kill(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        """End it and what it started at once, as `kill -9` does."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        family = self._stop_family()
+        for pid in family:
+            _signal(pid, signal.SIGKILL)
+        self._process.wait()
+        self._await(lambda: all(_states(pid) <= {"Z", "X"} for pid in family), "it is dead")
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Ask it to end, and end it after five seconds if it does not."""
         process = self._process
         if process is None or process.poll() is not None:
             return
-        os.kill(process.pid, signal.SIGCONT)
+        self.thaw()
         os.kill(process.pid, number)
         try:
             process.wait(5)
@@ -138,12 +202,30 @@ class Server:
             self.kill()
 
     def freeze(self) -> None:
-        """Stop it where it is: connections stay open and nothing answers."""
-        os.kill(self.pid, signal.SIGSTOP)
+        """Stop it and what it started where they are: connections stay open and nothing answers from here on."""
+        self._stop_family()
 
     def thaw(self) -> None:
         """Let it go on."""
-        os.kill(self.pid, signal.SIGCONT)
+        for pid in reversed([self.pid, *_children(self.pid)]):
+            _signal(pid, signal.SIGCONT)
+
+    def _stop_family(self) -> list[int]:
+        """Stop the process, then its children: once it stands still, it starts no more of them."""
+        os.kill(self.pid, signal.SIGSTOP)
+        self._await(lambda: _states(self.pid) <= {"T", "Z", "X"}, "it stands still")
+        children = _children(self.pid)
+        for pid in children:
+            _signal(pid, signal.SIGSTOP)
+        self._await(lambda: all(_states(pid) <= {"T", "Z", "X"} for pid in children), "its children stand still")
+        return [self.pid, *children]
+
+    def _await(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + self._patience
+        while not condition():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{Path(self.command[0]).name}: not in time: {what}")
+            time.sleep(0.001)
 
     def restart(self) -> None:
         """End it if it runs, and start it again."""

@@ -49,9 +49,11 @@ def redis_process(
 
     def ready() -> bool:
         if config.get("port") == 0:
-            client = redis.Redis(unix_socket_path=str(config["unixsocket"]), password=password, socket_timeout=1)
+            client = redis.Redis(
+                unix_socket_path=str(config["unixsocket"]), password=password, socket_timeout=1, retry=None
+            )
         else:
-            client = redis.Redis(port=port, password=password, socket_timeout=1)
+            client = redis.Redis(port=port, password=password, socket_timeout=1, retry=None)
         with client:
             try:
                 return bool(client.ping())
