@@ -23,7 +23,7 @@ from contextlib import suppress
 from typing import Final
 
 from ...core.bridge import drive
-from ...errors import StoreError
+from ...errors import StoreError, StoreUnavailable
 from .ending import is_kept, surely
 from .layout import Names
 from .link import Command
@@ -48,7 +48,7 @@ class _Entry:
         self.identity = identity
         self.certain = certain
         self.at = at
-        self.find: Callable[[float], Awaitable[Iterable[End]]] | None = None
+        self.find: Callable[[], Awaitable[Iterable[End]]] | None = None
 
 
 class Keeper:
@@ -77,7 +77,7 @@ class Keeper:
             ]
         )
 
-    def keep_search(self, find: Callable[[float], Awaitable[Iterable[End]]]) -> None:
+    def keep_search(self, find: Callable[[], Awaitable[Iterable[End]]]) -> None:
         """Remember an end that failed before it was known whom it concerns; `find` is asked until it answers."""
         entry = _Entry(b"", (), "", certain=False, at=time.monotonic())
         entry.find = find
@@ -168,12 +168,29 @@ class Keeper:
             entry.certain = certain
 
     async def _search(self, deadline: float) -> None:
-        for entry in tuple(self._entries):
-            if entry.find is not None:
-                ends = await entry.find(deadline)
-                with self._gate, suppress(ValueError):
-                    self._entries.remove(entry)
+        """Find whom ends concern that failed before that was known; again when another server has taken over."""
+        searches = [entry for entry in tuple(self._entries) if entry.find is not None]
+        if not searches:
+            return
+        nodes = await self._wire.primaries(deadline)
+        certain = True
+        for node in nodes:
+            outcome = await surely(node, await self._pulse_on(node, deadline), (), time.monotonic() + self._patience)
+            certain = certain and outcome.certain
+        who = " ".join(node.assurance.identity for node in nodes)
+        for entry in searches:
+            if entry.find is not None and entry.identity != who:
+                ends = await entry.find()
                 self._add([_Entry(key, command, "", certain=False, at=entry.at) for key, command in ends])
+                entry.identity = who  # what it found has been ended by then; what was ended before is certain next time
+            else:
+                entry.certain = certain
+
+    async def _pulse_on(self, node: Node, deadline: float) -> bytes:
+        for key in self._names.epochs.values():
+            if await self._wire.home(key, deadline) is node:
+                return self._names.pulse(key)
+        raise StoreUnavailable("a server of the cluster holds no bucket")
 
     def _forget_old(self) -> None:
         now = time.monotonic()

@@ -91,10 +91,12 @@ def packed(command: Command) -> bytes:
     return _pack(command)
 
 
-def blocking_link(settings: Settings, address: Address) -> BlockingLink:
-    """Return a connection for the blocking door; it connects when it is told to."""
+def blocking_link(settings: Settings, address: Address, patience: float | None = None) -> BlockingLink:
+    """Return a connection for the blocking door; it connects when it is told to, within `patience` seconds."""
     options = _options(settings, address)
-    options["socket_timeout"] = settings.timeout
+    options["socket_timeout"] = settings.timeout if patience is None else max(patience, 0.001)
+    if not address.path:
+        options["socket_connect_timeout"] = options["socket_timeout"]
     if address.path:
         kind: Any = blocking.UnixDomainSocketConnection
     else:

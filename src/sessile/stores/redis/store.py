@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Sequence
-from functools import partial
 from typing import Any, Final
 
 from ...core.ports import AtLimit, Clash, Created, Diagnosis, Ending, Gone, Loaded, Page, Replaces, Stale, Stats, Taken
@@ -19,14 +17,13 @@ from . import layout, scripts
 from .address import Settings
 from .census import Census
 from .doctor import judge, look
-from .ending import surely
-from .keeper import End, Keeper
+from .ends import Ends, gone, tomb
+from .keeper import Keeper
 from .layout import Names, is_id
 from .spread import Spread
-from .wire import MOVED, Node, Wire
+from .wire import Node, Wire
 
 _ABSENT, _DONE, _CHANGED, _TAKEN, _LIMIT = range(5)
-_HOPS: Final = 8  # after which a cluster counts as being rebuilt
 _ROUNDS: Final = 200  # in which a save may lose against other writers; the time that a verb may take ends it earlier
 
 
@@ -43,6 +40,7 @@ class RedisStore:
         self._spread = None if wire.together else Spread(wire, self._names, codec)
         self._timeout = settings.timeout
         self._keeper = Keeper(wire, self._names, blocking=blocking, patience=settings.timeout)
+        self._ends = Ends(wire, self._names, codec, self._keeper, self._spread, self._deadline)
         _stores.add(self)
         self._census = Census(wire, self._names, patience=settings.timeout)
 
@@ -71,7 +69,7 @@ class RedisStore:
         if self._spread is not None:
             answer = await self._spread.create(session_id, record, replaces, limit, deadline)
             if type(answer) is Created and old is not None and is_id(old.session_id):
-                await self._keep_replaced(old, deadline)
+                await self._ends.keep_replaced(old)
             return answer
         before, after = layout.encode_record(self._codec, session_id, record)
         key = names.session(session_id)
@@ -81,7 +79,7 @@ class RedisStore:
         arguments += ("" if limit is None else limit,)
         if old is not None and is_id(old.session_id):
             keys += (names.session(old.session_id), names.epoch(old.session_id))
-            arguments += (old.session_id, layout.mark_bytes(old.revision, old.version), *_tomb(old.tombstone))
+            arguments += (old.session_id, layout.mark_bytes(old.revision, old.version), *tomb(old.tombstone))
             arguments += ("1" if old.required else "",)
         elif old is not None and old.required:
             return Gone()
@@ -90,7 +88,7 @@ class RedisStore:
         reply = await self._wire.ask(key, scripts.CREATE.once(keys, *arguments), deadline)
         if reply[0] == _DONE:
             if old is not None and is_id(old.session_id):
-                await self._keep_replaced(old, deadline)
+                await self._ends.keep_replaced(old)
             return Created()
         if reply[0] == _TAKEN:
             return Taken()
@@ -99,7 +97,7 @@ class RedisStore:
             return AtLimit(tuple((other_id, other.control.created_at) for other_id, other in found))
         assert old is not None
         present = layout.decode(self._codec, old.session_id, *reply[1:3])
-        return Stale(present) if type(present) is Record else _gone(present)
+        return Stale(present) if type(present) is Record else gone(present)
 
     async def save(self, session_id: str, change: Change, base: Record) -> Record | Stale | Clash | Gone:
         """Write the whole record over the version it was made from; if that is not the present one, merge again."""
@@ -113,7 +111,7 @@ class RedisStore:
             present = await self.load(session_id)
         for _ in range(_ROUNDS):
             if type(present) is not Record:
-                return _gone(present)
+                return gone(present)
             if change.control is not None and change.revision != present.revision:
                 return Stale(present)
             if clashing := clashes(present.data, change):
@@ -158,19 +156,7 @@ class RedisStore:
 
     async def end(self, session_id: str, tombstone: Tombstone) -> Ending:
         """Put the tombstone in the record's place, on every replica."""
-        if not is_id(session_id):
-            return Ending(())
-        end = self._end(session_id, tombstone)
-        try:
-            (reply,), certain, identity = await self._surely((end,))
-        except BaseException:  # whoever stops waiting wants it done all the same
-            self._keeper.keep((end,), ("",), certain=False)
-            raise
-        if reply[0] != _DONE:
-            return Ending((), certain)
-        self._keeper.keep((end,), identity, certain=certain)
-        await self._leave(reply[1], session_id)
-        return Ending(((session_id, layout.user_of(self._codec, session_id, reply[2])),), certain)
+        return await self._ends.end(session_id, tombstone) if is_id(session_id) else Ending(())
 
     async def retire(
         self, session_id: str, tombstone: Tombstone, *, revision: int, version: int
@@ -178,14 +164,7 @@ class RedisStore:
         """End the session if nobody wrote to it."""
         if not is_id(session_id):
             return Gone()
-        mark = layout.mark_bytes(revision, version)
-        (reply,), certain, identity = await self._surely((self._end(session_id, tombstone, mark),))
-        if reply[0] == _DONE:
-            await self._leave(reply[1], session_id)
-            self._keeper.keep((self._end(session_id, tombstone),), identity, certain=certain)
-            return Ending(((session_id, layout.user_of(self._codec, session_id, reply[2])),), certain)
-        present = layout.decode(self._codec, session_id, *reply[1:3])
-        return Stale(present) if type(present) is Record else _gone(present)
+        return await self._ends.retire(session_id, tombstone, layout.mark_bytes(revision, version))
 
     async def of_user(self, user: str) -> tuple[tuple[str, Record], ...]:
         """Return the user's sessions, oldest first, and drop from the index what is no longer one."""
@@ -198,28 +177,11 @@ class RedisStore:
 
     async def end_user(self, user: str, tombstone: Tombstone, keep: frozenset[str] = frozenset()) -> Ending:
         """End the user's sessions but those in `keep`, by one script; on a cluster, one by one."""
-        owner = layout.owner_of(user)
-        try:
-            ended, certain, identities = await self._end_user(owner, tombstone, keep)
-        except BaseException:
-            self._keeper.keep_search(partial(self._ends_of_user, user, tombstone, keep))
-            raise
-        ends = [self._end(session_id, tombstone) for session_id in ended]
-        self._keeper.keep(ends, identities, certain=certain)
-        return Ending(tuple((session_id, user) for session_id in ended), certain)
+        return await self._ends.end_user(user, tombstone, keep, self.of_user)
 
     async def end_everything(self, at: float) -> Ending:
         """Give every bucket a new epoch: 256 keys, whatever the number of sessions."""
-        keys, stamp, now = tuple(self._names.epochs.values()), os.urandom(layout.STAMP), layout.time_bytes(at)
-        groups = [keys] if self._spread is None else [(key,) for key in keys]
-        ends = [(group[0], scripts.END_EVERYTHING.once(group, stamp, now)) for group in groups]
-        try:
-            _, certain, identities = await self._surely(ends)
-        except BaseException:
-            self._keeper.keep(ends, [""] * len(ends), certain=False)
-            raise
-        self._keeper.keep(ends, identities, certain=certain)
-        return Ending((), certain)
+        return await self._ends.end_everything(at)
 
     async def sweep(self, now: float, limit: int) -> tuple[tuple[str, EndReason | None], ...]:
         """Take a step through all keys and remove what is past its deadline; Redis itself removes most of it."""
@@ -258,85 +220,6 @@ class RedisStore:
                 return key
         raise StoreUnavailable("a server of the cluster holds no bucket")
 
-    async def _keep_replaced(self, old: Replaces, deadline: float) -> None:
-        end = self._end(old.session_id, old.tombstone)
-        node = await self._wire.home(end[0], deadline)
-        self._keeper.keep((end,), (node.assurance.identity,), certain=True)
-
-    def _end(self, session_id: str, tombstone: Tombstone, mark: bytes = b"") -> End:
-        key = self._names.session(session_id)
-        keys = (key, self._names.epoch(session_id))
-        arguments = *_tomb(tombstone), mark, session_id, self._prefix
-        return key, scripts.END.once(keys, *arguments)
-
-    async def _end_user(
-        self, owner: bytes, tombstone: Tombstone, keep: frozenset[str]
-    ) -> tuple[list[str], bool, Sequence[str]]:
-        """Return which sessions were ended, whether that is certain, and on which server each was."""
-        if self._spread is None:
-            key = self._names.index(owner)
-            command = scripts.END_USER.once((key,), self._prefix, owner, *_tomb(tombstone), *filter(is_id, keep))
-            (reply,), certain, identity = await self._surely(((key, command),))
-            ended = [raw.decode() for raw in reply[::2]]
-            return ended, certain, list(identity) * len(ended)
-        deadline = self._deadline()
-        alive, coming = await self._spread.kills(owner, tombstone, keep, deadline)
-        replies, certain, identities = await self._surely([(kill.key, kill.command) for kill in alive])
-        await self._spread.leave(owner, [kill.entry for kill in (*alive, *coming)], deadline)
-        coming = await self._spread.coming(coming, tombstone, deadline)
-        more, also_certain, more_identities = await self._surely([(kill.key, kill.command) for kill in coming])
-        done = [
-            (kill.session_id, identity)
-            for kill, reply, identity in zip(
-                (*alive, *coming), (*replies, *more), (*identities, *more_identities), strict=True
-            )
-            if reply[0] == _DONE
-        ]
-        return [each for each, _ in done], certain and also_certain, [identity for _, identity in done]
-
-    async def _leave(self, owner: bytes, session_id: str) -> None:
-        if self._spread is not None:
-            await self._spread.leave(owner, (session_id,), self._deadline())
-
-    async def _surely(self, ends: Sequence[End]) -> tuple[list[Any], bool, list[str]]:
-        """Carry out ends, each on its server; return the replies, whether all are certain, and who gave them."""
-        deadline, certain = self._deadline(), True
-        replies: list[Any] = [None] * len(ends)
-        identities = [""] * len(ends)
-        left = list(range(len(ends)))
-        for _ in range(_HOPS):
-            groups: dict[int, tuple[Node, list[int]]] = {}
-            for place in left:
-                node = await self._wire.home(ends[place][0], deadline)
-                groups.setdefault(id(node), (node, []))[1].append(place)
-            failed: StoreError | None = None
-            for node, places in groups.values():
-                try:
-                    pulse = self._names.pulse(ends[places[0]][0])
-                    outcome = await surely(node, pulse, [ends[place][1] for place in places], deadline)
-                except StoreError as error:
-                    self._wire.doubt()
-                    failed = error
-                    continue
-                certain = certain and outcome.certain
-                for place, reply in zip(places, outcome.replies, strict=True):
-                    replies[place], identities[place] = reply, outcome.identity
-            if failed is not None:
-                raise failed
-            left = [place for place in left if isinstance(replies[place], MOVED)]
-            if not left:
-                return replies, certain, identities
-            self._wire.doubt()
-        raise StoreUnavailable("the cluster is moving keys, or misses servers")
-
-    async def _ends_of_user(self, user: str, tombstone: Tombstone, keep: frozenset[str], deadline: float) -> list[End]:
-        """Return the ends that a failed `end_user` meant: sessions that came later are not among them."""
-        return [
-            self._end(session_id, tombstone)
-            for session_id, record in await self.of_user(user)
-            if session_id not in keep and record.control.created_at <= tombstone.at
-        ]
-
     def _deadline(self) -> float:
         if self._keeper.idle:
             self._keeper.follow()
@@ -364,14 +247,6 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def _tomb(tombstone: Tombstone) -> tuple[bytes, int]:
-    return layout.encode_ended(tombstone), layout.lifetime(tombstone.at, tombstone.expires_at)
-
-
-def _gone(present: Loaded) -> Gone:
-    return Gone(present if type(present) is Tombstone else None)
 
 
 def _fits(base: Record, change: Change) -> bool:

@@ -106,7 +106,7 @@ class BlockingNode:
             except (RedisError, OSError):
                 pass
             link.disconnect()
-        link = blocking_link(self._settings, self._address())
+        link = blocking_link(self._settings, self._address(), deadline - time.monotonic())
         try:
             link.connect()
             if self._greeted:
@@ -118,13 +118,19 @@ class BlockingNode:
 
 
 def _talk(link: BlockingLink, commands: Sequence[Command], deadline: float) -> list[Any]:
-    # redis-py sets a socket's timeout once; the verb's budget may have been spent in part.
-    link._sock.settimeout(max(deadline - time.monotonic(), 0.001))  # pyright: ignore[reportPrivateUsage]
+    _limit(link, deadline)
     link.send_packed_command([b"".join(map(packed, commands))], check_health=False)
     replies: list[Any] = []
     for _ in commands:
+        if replies:
+            _limit(link, deadline)
         try:
             replies.append(link.read_response())
         except ResponseError as error:
             replies.append(error)
     return replies
+
+
+def _limit(link: BlockingLink, deadline: float) -> None:
+    # redis-py sets a socket's timeout once; of the verb's budget a part may be spent.
+    link._sock.settimeout(max(deadline - time.monotonic(), 0.001))  # pyright: ignore[reportPrivateUsage]
