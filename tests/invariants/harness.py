@@ -36,7 +36,18 @@ from tests.invariants.in_cookies import CookieSwitch, Unlisted
 from tests.support.backends import backend
 
 ADAPTERS: Final = ("asgi", "starlette", "wsgi", "flask", "django")
-STORES: Final = ("memory", "sqlite", "sealed", "redis", "postgresql", "mariadb", "memcached", "cookie")
+STORES: Final = (
+    "memory",
+    "sqlite",
+    "sealed",
+    "redis",
+    "valkey",
+    "cluster",
+    "postgresql",
+    "mariadb",
+    "memcached",
+    "cookie",
+)
 KEYS: Final = generate()
 COOKIE: Final = "__Host-id"
 HOST: Final = "app.example"

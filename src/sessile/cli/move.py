@@ -20,7 +20,9 @@ from ..stores import open_store
 from ..stores.memory import MemoryStore
 from ..stores.moving import Moving
 from ..stores.moving.mover import Moved, Mover
+from ..stores.sqlite import SqliteStore
 from .output import JsonOption, Progress, note, say, say_json, say_pairs
+from .store import check_database
 
 _KEYS: Final = ENVIRONMENT
 
@@ -63,6 +65,8 @@ async def _move(source: str, target: str, at_once: int, sealed: tuple[bool, bool
             stack.push_async_callback(store.close)
             if isinstance(store, MemoryStore):
                 raise ConfigurationError("memory:// lives and dies inside the application's process")
+        if isinstance(stores[0], SqliteStore):
+            check_database(stores[0].path)
         before = await _live(stores[0])
         with Progress("Moving sessions", lambda: before) as progress:
             counted = await Mover(Moving(*stores), at_once=at_once, progress=progress).run()

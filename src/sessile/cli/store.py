@@ -46,7 +46,7 @@ def existing(url: str) -> Generator[Sessions]:
     if isinstance(store, MemoryStore):
         raise ConfigurationError("memory:// lives and dies inside the application's process; nobody else can see it")
     if isinstance(store, SqliteStore):
-        _check_database(store.path)
+        check_database(store.path)
     with closing(sessions):
         if not isinstance(store, InCookies):
             # What is ended from here must not come back by a bridge that only the application knows.
@@ -56,7 +56,13 @@ def existing(url: str) -> Generator[Sessions]:
         yield sessions
 
 
-def _check_database(path: Path) -> None:
+def check_database(path: Path) -> None:
+    """Look whether there is a session database of ours at a path, without making one.
+
+    Raises:
+        ConfigurationError: there is none.
+        StoreUnavailable: it cannot be read.
+    """
     if not path.is_file():
         raise ConfigurationError("there is no session database at this path (it is created by the application)")
     try:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _BACKENDS: Final = {
     "memory": "memory",
-    "cookie": "cookie",
     "sqlite": "sqlite",
     "redis": "redis",
     "rediss": "redis",
@@ -30,6 +29,7 @@ _BACKENDS: Final = {
     "valkey": "redis",
     "valkeys": "redis",
     "memcached": "memcached",
+    "cookie": "cookie",
     "moving": "moving",
     "postgresql": "sql",
     "mysql": "sql",

@@ -1,0 +1,99 @@
+"""`sessile move`, as an operator runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("typer")
+
+from sessile.core.keys import KeyRing, generate
+from sessile.core.record import Record
+from sessile.core.sealing import SealedCodec
+from sessile.stores import open_store
+from sessile.testing.store_contract import new_id, new_record
+from tests.cli.conftest import Call
+
+
+def filled(path: Path, count: int) -> list[str]:
+    """Make a store with sessions in it and return their ids."""
+
+    async def work() -> list[str]:
+        store = open_store(f"sqlite:///{path}", blocking=False)
+        ids = [new_id() for _ in range(count)]
+        for number, sid in enumerate(ids):
+            await store.create(sid, new_record(f"user{number}", note="swordfish"))
+        await store.close()
+        return ids
+
+    return asyncio.run(work())
+
+
+def alive(url: str, ids: list[str], **options: Any) -> int:
+    """Return how many of them are alive in a store."""
+
+    async def work() -> int:
+        store = open_store(url, blocking=False, **options)
+        found = sum([isinstance(await store.load(sid), Record) for sid in ids])
+        await store.close()
+        return found
+
+    return asyncio.run(work())
+
+
+def test_all_sessions_move_and_a_second_run_has_nothing_to_do(sessile: Call, tmp_path: Path) -> None:
+    ids = filled(tmp_path / "old.db", 30)
+    old, new = f"sqlite:///{tmp_path}/old.db", f"sqlite:///{tmp_path}/new.db"
+    said = sessile("move", old, new)
+    assert (said.code, said.err) == (0, "")
+    assert dict(said.rows[:2]) == {"moved": "30", "verified in the new store": "30"}
+    assert "Nothing is left" in said.out
+    assert (alive(old, ids), alive(new, ids)) == (0, 30)
+
+    again = sessile("move", old, new, "--json")
+    assert again.code == 0
+    counted = json.loads(again.out)
+    assert (counted["moved"], counted["wrong"], counted["left"]) == (0, 0, 0)
+
+
+def test_what_arrives_may_be_sealed(sessile: Call, tmp_path: Path) -> None:
+    """And go back; without the keys it is refused before anything moves."""
+    keys = generate()
+    ids = filled(tmp_path / "old.db", 3)
+    old, new = f"sqlite:///{tmp_path}/old.db", f"sqlite:///{tmp_path}/new.db"
+    refused = sessile("move", old, new, "--to-sealed", env={"SESSILE_KEYS": ""})
+    assert (refused.code, refused.out) == (2, "")
+    assert "SESSILE_KEYS" in refused.err
+    assert sessile("move", old, new, "--to-sealed", env={"SESSILE_KEYS": keys}).code == 0
+    assert alive(new, ids, codec=SealedCodec(KeyRing.parse(keys))) == 3
+    assert alive(new, ids) == 0
+    back = sessile("move", new, f"sqlite:///{tmp_path}/back.db", "--from-sealed", env={"SESSILE_KEYS": keys})
+    assert back.code == 0
+    assert alive(f"sqlite:///{tmp_path}/back.db", ids) == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("sqlite:///{0}/a.db", "sqlite:///{0}/a.db"),
+        ("memory://", "sqlite:///{0}/a.db"),
+        ("sqlite:///{0}/a.db", "cookie://"),
+        ("nonsense", "sqlite:///{0}/a.db"),
+        ("sqlite:///{0}/a.db", "redis://user:hunter2@127.0.0.1:1/0"),
+    ],
+)
+def test_what_cannot_be_moved_is_said_in_one_line(sessile: Call, tmp_path: Path, source: str, target: str) -> None:
+    started = time.monotonic()
+    said = sessile("move", source.format(tmp_path), target.format(tmp_path))
+    assert said.code == 2
+    assert said.out == ""
+    assert said.err.startswith("sessile: ")
+    assert said.err.count("\n") == 1
+    assert "hunter2" not in said.err
+    assert time.monotonic() - started < 30
+    assert not (tmp_path / "a.db").exists()
