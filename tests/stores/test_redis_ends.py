@@ -257,3 +257,46 @@ def test_a_cancelled_end_is_made_all_the_same() -> None:
 
     with redis_server() as server:
         asyncio.run(body())
+
+
+@requirement("R49", "R51")
+@both_doors
+def test_an_end_of_all_sessions_whose_answer_was_lost_is_not_forgotten(blocking: bool) -> None:
+    """It was made, nobody heard of it, and then an old snapshot brought the sessions back."""
+
+    async def body() -> None:
+        store = opened(server, blocking=blocking)
+        now = time.time()
+        ids, kept = [new_id() for _ in range(3)], new_id()
+        for session_id in (*ids, kept):
+            await store.create(session_id, new_record("ann", at=now - 1))
+        with redis.Redis(port=server.port) as client:
+            client.save()
+        await store.end_user("nobody", new_tombstone())  # the server knows the script from here on
+        exchange = store._wire._node.exchange
+
+        async def loses_the_answer(*arguments: Any) -> Any:
+            await exchange(*arguments)
+            raise StoreUnavailable("lost")
+
+        store._wire._node.exchange = loses_the_answer
+        with pytest.raises(StoreUnavailable):
+            await store.end_user("ann", new_tombstone(EndReason.USER, "ann"), frozenset({kept}))
+        store._wire._node.exchange = exchange
+        assert [isinstance(await store.load(each), Record) for each in (*ids, kept)] == [False] * 3 + [True]
+        server.kill()
+        server.start()
+        if not blocking:
+            await asyncio.sleep(0.05)  # the loop hears that its connections are gone
+        later = new_id()
+        await store.create(later, new_record("ann", at=now + 60))
+
+        async def all_ended() -> bool:
+            return [isinstance(await store.load(each), Record) for each in (*ids, kept)] == [False] * 3 + [True]
+
+        await until(all_ended, blocking=blocking)
+        assert isinstance(await store.load(later), Record)
+        await store.close()
+
+    with redis_server(save="3600 1000000", dbfilename="kept.rdb") as server:
+        run(body(), blocking=blocking)

@@ -1,4 +1,25 @@
-"""Sessions in Redis or Valkey: for many machines, either door, 7.0 and newer, no module."""
+"""Sessions in Redis or Valkey: for many machines, either door; Redis 7.0 and newer, any Valkey, no module.
+
+What it promises
+- A load is one MGET, a save one script, a touch one script. Loads that start in one turn of an event loop travel in
+  one write, and so do other verbs. Nothing is repeated that might have been done already.
+- A save replaces the version it was made from, or is merged again with what is there: no update is lost, and nothing
+  that has ended comes back.
+- On one server and behind Sentinels a sign-in is one script: the new session, the user's index, the limit and the end
+  of the old session, all or nothing. On a cluster the steps are ordered so that a crash leaves an entry of the index
+  without a session, never the reverse, and so that "end all" meets a sign-in either before or after it.
+- An end is reported as confirmed when every replica that could take over has it; without replicas, when the server
+  keeps what it acknowledged (append-only file), or keeps nothing at all. An end that is not confirmed, or failed, is
+  made again by this process until it is, and every end of the last two minutes is made again where another server
+  takes over.
+- A primary that neither a majority of the Sentinels (of the cluster's primaries) nor all its replicas vouch for is
+  not used: within 1.5 s every verb raises `StoreUnavailable`. `?lease=0` switches that off.
+- Lifetimes are relative: the clocks of the application and of the server need not agree. What Redis evicts, and
+  whatever of a lost epoch is left, is no session any more.
+
+What it cannot do: keep what only a primary knew when that dies. A sign-in or a save may be lost then, an end that was
+confirmed may not. A process that dies takes its journal along: an unconfirmed end may then come back with a failover.
+"""
 
 from __future__ import annotations
 
