@@ -239,10 +239,8 @@ class DjangoSession(SignsIn, SessionBase):  # type: ignore[misc]  # the stubs ta
         told = self.told = joined(self.told, answer)
         # Ended by another request before this one could: that one's browser may hold a newer cookie by now.
         is_late = is_late or (self.signed_out and self.base is not None and answer.cookie is None)
-        if self.id is None:
-            facts = replace(facts, cookie="")
-        else:
-            facts = engine.after(facts, answer, renewed=self.id != before)
+        renewed = self.id != before
+        facts = replace(facts, cookie="") if self.id is None else engine.after(facts, answer, renewed=renewed)
         now = await engine.load(facts, DjangoSession)
         if is_late and now.base is None:
             now.opened.storable, now.ended = False, self.ended
