@@ -7,11 +7,17 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sessile import Facts, Sessions
+from sessile import Facts, Policy, Sessions
+from sessile.core.bridge import drive
+from sessile.core.cookieengine import CookieEngine
+from sessile.core.ports import Claim
+from sessile.core.sealedcookies import Found
+from sessile.stores.cookie import CookieStore
 from sessile.testing import FrozenClock, Minted, freeze, mint_session
 from tests.cli.conftest import HOSTILE, Call, Shop
 from tests.support.requirements import requirement
@@ -281,3 +287,71 @@ def test_a_sealed_store_is_listed_with_its_keys_and_ended_without(sessile: Call,
     sessile("sessions", "end-user", "ann", "--store", url)
     assert sessions.open(facts).user_id is None
     sessions.close()
+
+
+class TestInCookies:
+    """Sessions that live in cookies: an operator cannot list them, and can end them."""
+
+    @pytest.fixture(name="door")
+    def fixture_door(self, tmp_path: Path) -> Iterator[tuple[str, Sessions]]:
+        """Return the URL and the application's own door."""
+        url = f"cookie://?revocations=sqlite:///{tmp_path / 'ends.db'}"
+        sessions = Sessions(url, sinks=(), policy=Policy.aal1())
+        yield url, sessions
+        sessions.close()
+
+    def user(self, sessions: Sessions, minted: Minted) -> str | None:
+        """Ask the application whom a cookie signs in."""
+        cookie = f"{minted.name}={minted.token}"
+        return sessions.open(Facts("GET", "https", "shop.example", "/", "", cookie, lambda _name: None)).user_id
+
+    @requirement("R61", "R64")
+    def test_they_are_ended_by_id_by_user_and_all(self, sessile: Call, door: tuple[str, Sessions]) -> None:
+        """Each end counts at once; what is not named lives on."""
+        url, sessions = door
+        ann, again, bob, eve = (mint_session(sessions, name) for name in ("ann", "ann", "bob", "eve"))
+        assert sessile("sessions", "end", ann.id, "--store", url).rows == [[ann.id, "ended"]]
+        assert sessile("sessions", "end", ann.id, "--store", url).rows == [[ann.id, "had ended"]]
+        found = [self.user(sessions, one) for one in (ann, again, bob, eve)]
+        assert found == [None, "ann", "bob", "eve"]
+        assert sessile("sessions", "end-user", "ann", "--store", url).out.strip() == "confirmed"
+        assert [self.user(sessions, one) for one in (again, bob, eve)] == [None, "bob", "eve"]
+        said = sessile("sessions", "end-all", "--yes", "--store", url, "--json").out
+        assert json.loads(said) == {"ended": None, "outcome": "confirmed"}
+        assert [self.user(sessions, one) for one in (bob, eve)] == [None, None]
+
+    @requirement("R61")
+    def test_an_end_is_remembered_whatever_the_application_s_policy_grants(
+        self, sessile: Call, door: tuple[str, Sessions]
+    ) -> None:
+        """The operator's command does not know the policy: on day 29 of a session that may live 30, it is marked."""
+        url, sessions = door
+        with freeze(sessions) as clock:
+            minted, other = mint_session(sessions, "ann"), mint_session(sessions, "bob")
+            sessile("sessions", "end-user", "ann", "--store", url)
+            sessile("sessions", "end", other.id, "--store", url)
+            for _ in range(29):
+                clock.advance(86_400)
+                sessions.sweep()
+            store = sessions.engine.store
+            assert isinstance(store, CookieStore)
+            assert store.revocations is not None
+            for one, user in ((minted, "ann"), (other, "bob")):
+                assert drive(store.revocations.check(_claim(sessions, one, user))) is not None
+
+    def test_nothing_is_listed_and_nothing_is_made(self, sessile: Call, tmp_path: Path) -> None:
+        """One sentence each; a file that is not there stays away."""
+        url = f"cookie://?revocations=sqlite:///{tmp_path / 'none.db'}"
+        for verb in (("list",), ("end-user", "ann"), ("end-all", "--yes")):
+            assert sessile("sessions", *verb, "--store", url).code
+        assert sessile("sessions", "end-user", "ann", "--store", "cookie://?revocations=memory://").code
+        assert sessile("sessions", "end-user", "ann", "--store", "cookie://").code
+        assert list(tmp_path.glob("none.db*")) == []
+
+
+def _claim(sessions: Sessions, minted: Minted, user: str) -> Claim:
+    engine = sessions.engine
+    assert isinstance(engine, CookieEngine)
+    found = engine._cookies.read(f"{minted.name}={minted.token}")
+    assert isinstance(found, Found)
+    return Claim(minted.id, user, *found.numbers)

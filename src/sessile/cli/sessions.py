@@ -18,7 +18,7 @@ import typer
 from ..core.bridge import drive
 from ..core.ids import is_session_id
 from ..core.info import Ended, SessionInfo, describe
-from ..core.ports import Sweeping
+from ..core.ports import InCookies, Sweeping
 from ..core.record import EndReason, Record, Tombstone, Unreadable
 from ..core.sessions import Sessions
 from ..errors import ConfigurationError, Unsupported
@@ -139,6 +139,10 @@ def end_user(user: UserArgument, store: StoreOption = "", as_json: JsonOption = 
     """
     with existing(store) as sessions:
         count = sessions.end_all(user, reason=EndReason.ADMIN)
+        nobody_knows = isinstance(sessions.engine.store, InCookies)
+    if nobody_knows:
+        _told_all("Ended every session of this user; how many that were, only their browsers know.", count, as_json)
+        return
     _told("ended", count, as_json, f"Ended {_counted(count)}.{_surely(count)}")
     if not count:
         raise typer.Exit(1)
@@ -152,12 +156,17 @@ def end_all(
 ) -> None:
     """End every session of every user, in one step."""
     with existing(store) as sessions:
-        live = sessions.stats().live
+        nobody_knows = isinstance(sessions.engine.store, InCookies)
+        live = 0 if nobody_knows else sessions.stats().live
         if not yes:
             if not sys.stdin.isatty():
                 raise ConfigurationError("this signs everybody out; say --yes")
-            typer.confirm(f"End all {_counted(live)}?", abort=True, err=True)
+            question = "End every session?" if nobody_knows else f"End all {_counted(live)}?"
+            typer.confirm(question, abort=True, err=True)
         ended = sessions.end_everything()
+    if nobody_knows:
+        _told_all("Ended every session; how many that were, only their browsers know.", ended, as_json)
+        return
     swept = "`sessile sessions sweep` removes what is left of them."
     _told("ended", live, as_json, f"Ended {_counted(live)}. {swept}{_surely(ended)}")
 
@@ -254,6 +263,9 @@ def _surely(ended: Ended) -> str:
 
 
 def _end(sessions: Sessions, sid: str) -> str:
+    if isinstance(sessions.engine.store, InCookies):
+        ended = sessions.end(sid)
+        return "had ended" if not ended else "ended" if ended.confirmed else "ended, unconfirmed"
     before = drive(sessions.engine.store.load(sid))
     user = before.control.user if isinstance(before, Record) else None
     if ended := sessions.end(sid, user=user):
@@ -305,6 +317,13 @@ def _worded(name: str, value: Any, now: float) -> str:
 
 def _counted(count: int) -> str:
     return "1 session" if count == 1 else f"{count:,} sessions"
+
+
+def _told_all(sentence: str, ended: Ended, as_json: bool) -> None:
+    if as_json:
+        say_json({"ended": None, "outcome": ended.outcome})
+    else:
+        say(sentence + _surely(ended) if is_terminal() else ended.outcome)
 
 
 def _told(name: str, count: int, as_json: bool, sentence: str) -> None:

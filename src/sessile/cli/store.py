@@ -11,14 +11,19 @@ from typing import Annotated, Final
 import typer
 
 from ..core.bridge import drive
+from ..core.cookies import MAX_AGE_LIMIT
 from ..core.keys import KeyRing, generate
+from ..core.policy import Policy
 from ..core.ports import InCookies
 from ..core.sessions import Sessions, data_keys
 from ..core.shutouts import Elsewhere, standing_until
 from ..errors import ConfigurationError, StoreUnavailable
 from ..stores.memory import MemoryStore
+from ..stores.memory_revocations import MemoryRevocations
 from ..stores.sqlite import SqliteStore
 from ..stores.sqlite.file import APPLICATION_ID, unavailable
+from ..stores.sqlite.revocations import APPLICATION_ID as ENDS_ID
+from ..stores.sqlite.revocations import SqliteRevocations
 
 ENVIRONMENT: Final = "SESSILE_STORE"
 
@@ -41,8 +46,14 @@ def existing(url: str) -> Generator[Sessions]:
         raise ConfigurationError(f"no store is named: give --store URL, or set {ENVIRONMENT}")
     # What is sealed shows as unreadable without its keys; it can be ended all the same.
     sealed = None if url.startswith(("cookie:", "memory:")) else data_keys()
-    sessions = Sessions(url, keys=KeyRing.parse(generate()), encrypt=sealed or False, sinks=())
+    # Nor is the application's policy known: what ends here is remembered longer than any browser keeps a cookie.
+    policy = Policy(absolute=MAX_AGE_LIMIT) if url.startswith("cookie:") else Policy()
+    sessions = Sessions(url, keys=KeyRing.parse(generate()), encrypt=sealed or False, policy=policy, sinks=())
     store = sessions.engine.store
+    if isinstance(store, InCookies) and isinstance(store.revocations, MemoryRevocations):
+        raise ConfigurationError("memory:// lives and dies inside the application's process; nobody else can see it")
+    if isinstance(store, InCookies) and isinstance(store.revocations, SqliteRevocations):
+        check_database(store.revocations.path, ENDS_ID)
     if isinstance(store, MemoryStore):
         raise ConfigurationError("memory:// lives and dies inside the application's process; nobody else can see it")
     if isinstance(store, SqliteStore):
@@ -56,7 +67,7 @@ def existing(url: str) -> Generator[Sessions]:
         yield sessions
 
 
-def check_database(path: Path) -> None:
+def check_database(path: Path, application_id: int = APPLICATION_ID) -> None:
     """Look whether there is a session database of ours at a path, without making one.
 
     Raises:
@@ -67,7 +78,7 @@ def check_database(path: Path) -> None:
         raise ConfigurationError("there is no session database at this path (it is created by the application)")
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
-            ours = connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
+            ours = connection.execute("PRAGMA application_id").fetchone()[0] == application_id
     except sqlite3.Error as error:
         raise unavailable(error) from error
     except OSError as error:

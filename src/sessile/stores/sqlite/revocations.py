@@ -24,8 +24,9 @@ from ..url import StoreUrl, seconds
 from .database import Database
 from .file import Schema
 
+APPLICATION_ID: Final = 0x53455345  # "SESE"
 _SCHEMA: Final = Schema(
-    0x53455345,  # "SESE"
+    APPLICATION_ID,
     (
         (
             "CREATE TABLE number (everything INTEGER NOT NULL)",
