@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sessile import AsyncSessions, Sessions
 from sessile.core.answers import Answer
@@ -745,6 +747,39 @@ class TestForgeries:
         assert plain.call("open", facts).user_id is None
 
 
+def jar_of(lines: tuple[str, ...]) -> dict[str, str]:
+    """Return what a browser holds after these Set-Cookie values."""
+    pairs = [pair.partition("=") for pair in applied("", lines).split("; ")]
+    return {name: value for name, _, value in pairs}
+
+
+class TestAnything:
+    """Whatever a header holds, reading it ends, and in no session."""
+
+    COOKIES = SessionCookies(RING, CookieRules(), max_bytes=10_000)
+    REAL = jar_of(COOKIES.write(bytes(20), COOKIES.body(Kept(anonymous(1.0), {}, 1.0, 2.0), ""), (1, 1), ""))[NAME]
+
+    @given(st.text(max_size=300), st.integers(0, 9), st.text(max_size=50))
+    def test_text(self, text: str, count: int, part: str) -> None:
+        """As the session, as a part of it, as the time of use; with any characters."""
+        header = f"{NAME}={count}{text}; {NAME}.1={part}; {NAME}.t={text}"
+        assert not isinstance(self.COOKIES.read(header), Found)
+
+    @given(st.binary(max_size=200))
+    def test_bytes_in_base64(self, raw: bytes) -> None:
+        """Of every length."""
+        text = base64.urlsafe_b64encode(raw).decode()
+        assert self.COOKIES.read(f"{NAME}=1{text}") == "forged"
+
+    @given(st.integers(0, 10_000), st.integers(0, 127), st.integers(0, 20))
+    def test_an_altered_one(self, place: int, letter: int, cut: int) -> None:
+        """One character another one, and a few cut off."""
+        place %= len(self.REAL)
+        altered = (self.REAL[:place] + chr(letter) + self.REAL[place + 1 :])[: len(self.REAL) - cut]
+        found = self.COOKIES.read(f"{NAME}={altered}")
+        assert isinstance(found, Found) is (altered.rstrip(" \t") == self.REAL)
+
+
 @requirement("R46", "R47")
 class TestBombs:
     """Who holds a key can seal a bomb; it goes off nowhere."""
@@ -797,12 +832,6 @@ class TestBombs:
 def replace_schema(kept: Kept) -> Any:
     """Return the control of a version to come."""
     return msgspec.structs.replace(kept.control, schema=SCHEMA + 1)
-
-
-def jar_of(lines: tuple[str, ...]) -> dict[str, str]:
-    """Return what a browser holds after these Set-Cookie values."""
-    pairs = [pair.partition("=") for pair in applied("", lines).split("; ")]
-    return {name: value for name, _, value in pairs}
 
 
 # -- several cookies ---------------------------------------------------------------------------------------------------
