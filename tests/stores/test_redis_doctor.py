@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -12,14 +13,14 @@ import pytest
 import redis
 
 from sessile.core.bridge import drive
-from sessile.core.ports import Diagnosable, Diagnosis, Store
+from sessile.core.ports import Created, Diagnosable, Diagnosis, Store
 from sessile.errors import StoreError, StoreUnavailable
 from sessile.stores import open_store
 from sessile.stores.redis.address import Settings
-from sessile.stores.redis.doctor import Facts, acl, judge
+from sessile.stores.redis.doctor import Facts, acl, judge, sentinel_acl
 from sessile.stores.url import StoreUrl
 from sessile.testing import StoreContract
-from sessile.testing.store_contract import new_id, new_record, new_tombstone
+from sessile.testing.store_contract import changing, new_id, new_record, new_tombstone, replacing
 from tests.support.requirements import requirement
 from tests.support.servers import Server, redis_server, shared, valkey_server
 
@@ -192,3 +193,45 @@ def test_a_wrong_password_and_a_missing_right_are_told_apart(blocking: bool) -> 
 
     with a_user(redis_server) as (server, url):
         drive(body()) if blocking else asyncio.run(body())
+
+
+@requirement("R48")
+@pytest.mark.parametrize("blocking", [True, False])
+def test_the_least_rights_are_enough_on_a_cluster_and_behind_sentinels(blocking: bool) -> None:
+    """Every verb, and the doctor, as a user who has the rights of the lines and nothing else."""
+
+    async def use(url: str) -> None:
+        store = cast("Any", open_store(url, blocking=blocking))
+        ids = [new_id() for _ in range(4)]
+        for session_id in ids:
+            await store.create(session_id, new_record("ann"), limit=10)
+        record = await store.load(ids[0])
+        await store.save(ids[0], changing(record, a=1), record)
+        await store.touch(ids[0], record.seen_at + 1, record.expires_at + 1000)
+        replaces = replacing(ids[1], record)
+        assert await store.create(new_id(), new_record("ann"), replaces=replaces, limit=10) == Created()
+        assert (await store.end(ids[0], new_tombstone())).confirmed
+        assert len(await store.of_user("ann")) == 3
+        assert (await store.end_user("ann", new_tombstone())).confirmed
+        assert (await store.end_everything(time.time())).confirmed
+        assert (await store.stats(time.time())).live == 0
+        await store.sweep(time.time() + 9999, 100)
+        assert {one.severity for one in await store.diagnose() if one.code == "redis-rights"} == {"ok"}
+        await store.close()
+
+    def run(url: str) -> None:
+        drive(use(url)) if blocking else asyncio.run(use(url))
+
+    name, prefix = f"u{secrets.token_hex(3)}", f"{secrets.token_hex(3)}:"
+    lab = shared("cluster")
+    url = lab.url.replace("://", f"://{name}:{PASSWORD}@") + f"?prefix={prefix}&timeout=5"
+    for node in lab.nodes:
+        grant(node, acl(settings(url), name=name), name)
+    run(url)
+    lab = shared("sentinel")
+    for node in lab.nodes:
+        grant(node, acl(settings(f"redis://h?prefix={prefix}"), name=name), name)
+    for sentinel in lab.sentinels:
+        grant(sentinel, sentinel_acl(name), name)
+    more = f"?prefix={prefix}&timeout=5&sentinel_user={name}&sentinel_password={PASSWORD}"
+    run(lab.url.replace("://", f"://{name}:{PASSWORD}@") + more)

@@ -286,10 +286,15 @@ def test_an_end_of_all_sessions_whose_answer_was_lost_is_not_forgotten(blocking:
         assert [isinstance(await store.load(each), Record) for each in (*ids, kept)] == [False] * 3 + [True]
         server.kill()
         server.start()
-        if not blocking:
-            await asyncio.sleep(0.05)  # the loop hears that its connections are gone
         later = new_id()
-        await store.create(later, new_record("ann", at=now + 60))
+
+        async def signed_in() -> bool:
+            try:
+                return await store.create(later, new_record("ann", at=now + 60)) == Created()
+            except StoreUnavailable:  # the loop has not heard yet that its connection is gone
+                return False
+
+        await until(signed_in, blocking=blocking)
 
         async def all_ended() -> bool:
             return [isinstance(await store.load(each), Record) for each in (*ids, kept)] == [False] * 3 + [True]

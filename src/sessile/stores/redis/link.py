@@ -73,7 +73,7 @@ class LoopedLink(Protocol):
 
     def _close(self) -> None: ...
 
-    async def can_read(self) -> bool:
+    async def can_read_destructive(self) -> bool:
         """Tell whether something has come that nobody asked for: the server has closed it, mostly."""
         ...
 
@@ -113,6 +113,12 @@ def looped_link(settings: Settings, address: Address) -> LoopedLink:
     else:
         kind = looped.SSLConnection if settings.tls else looped.Connection
     return cast("LoopedLink", kind(**options))
+
+
+async def is_stale(link: LoopedLink) -> bool:
+    """Tell whether the server has closed a connection that nobody used meanwhile."""
+    probe = getattr(link, "can_read", None) or link.can_read_destructive  # the name before redis-py 8
+    return not link.is_connected or bool(await probe())
 
 
 def _options(settings: Settings, address: Address) -> dict[str, Any]:

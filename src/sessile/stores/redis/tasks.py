@@ -22,7 +22,7 @@ from ...errors import StoreUnavailable
 from .address import Address, Settings
 from .failures import is_lost, wrapped
 from .greeting import WHO, greet
-from .link import Command, LoopedLink, looped_link, packed
+from .link import Command, LoopedLink, is_stale, looped_link, packed
 from .standing import Assurance
 
 
@@ -248,7 +248,7 @@ class _Lane:
         while self._idle:
             link = self._idle.pop()
             with suppress(RedisError, OSError):
-                if link.is_connected and not await link.can_read():  # else the server has closed it
+                if not await is_stale(link):
                     return link
             _abort(link)
         link = looped_link(self._settings, self._address())
