@@ -671,3 +671,47 @@ def test_replaces_is_given_whole() -> None:
     with pytest.raises(StoreError):
         drive(store.create("../x", new_record()))
     drive(store.close())
+
+
+@requirement("R45")
+@both_doors
+def test_one_answer_that_is_late_costs_nobody_elses(blocking: bool) -> None:
+    """Connections are given up after a loss; what others are just reading is not."""
+
+    async def body() -> None:
+        store = opened(server, blocking=blocking)
+        session_id = new_id()
+        await store.create(session_id, new_record())
+        node = store._wire._node
+
+        async def late() -> None:
+            with pytest.raises(StoreUnavailable):
+                await node.exchange(((b"WAIT", 1, 5000),), time.monotonic() + 0.02)
+
+        async def read() -> None:
+            for _ in range(10):
+                assert isinstance(await store.load(session_id), Record)
+
+        if blocking:
+            failures: list[BaseException] = []
+
+            def work(job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+                try:
+                    for _ in range(20):
+                        drive(job())
+                except BaseException as error:
+                    failures.append(error)
+
+            threads = [threading.Thread(target=work, args=(job,)) for job in (late, read, read, read)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert failures == []
+        else:
+            for _ in range(20):
+                await asyncio.gather(late(), read(), read(), read())
+        await store.close()
+
+    server = shared("redis")
+    run(body(), blocking=blocking)

@@ -18,7 +18,7 @@ from . import layout, scripts
 from .layout import STAMP, Head, Names
 from .link import Command
 from .spread import id_in
-from .wire import Node, Wire, checked
+from .wire import MOVED, Node, Wire, checked
 
 _BATCH: Final = 1000
 _AT_ONCE: Final = 200  # records that are read in one go
@@ -91,11 +91,11 @@ class Census:
                 while ids:
                     now, ids = ids[:_AT_ONCE], ids[_AT_ONCE:]
                     commands = [(b"MGET", batch.keys[each], self._names.epoch(each)) for each in now]
-                    for session_id, (raw, epoch) in zip(now, await self._ask_all(batch.node, commands), strict=True):
+                    for session_id, reply in zip(now, await self._ask_all(batch.node, commands), strict=True):
                         if len(found) == limit:
                             return Page(tuple(found), str(batch.place._replace(after=before)))
                         before = session_id
-                        loaded = layout.decode(codec, session_id, raw, epoch)
+                        loaded = layout.decode(codec, session_id, *(reply or (None, None)))
                         if type(loaded) is Record:
                             found.append((session_id, loaded))
                 if len(found) == limit:
@@ -200,7 +200,9 @@ class Census:
     async def _ask_all(self, node: Node, commands: Sequence[Command]) -> list[Any]:
         if not commands:
             return []
-        return [checked(reply) for reply in await node.exchange(commands, self._deadline())]
+        # A key that has moved meanwhile is found on its new server.
+        replies = await node.exchange(commands, self._deadline())
+        return [None if isinstance(reply, MOVED) else checked(reply) for reply in replies]
 
     def _deadline(self) -> float:
         return time.monotonic() + self._patience

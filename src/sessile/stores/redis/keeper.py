@@ -91,7 +91,7 @@ class Keeper:
     @property
     def idle(self) -> bool:
         """Tell whether there may be work that nobody attends to, because the loop that did has ended."""
-        return bool(self._entries) and not self._blocking and self._task is not None
+        return bool(self._entries) and not self._blocking
 
     async def turn(self) -> float | None:
         """Go through the journal once; return after how many seconds to come again, or None if it is empty.
@@ -218,7 +218,10 @@ class Keeper:
         """Let the running loop do the work, if the loop that did it has ended."""
         if self._blocking or self._closed or not self._entries:
             return
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # a coroutine that was thrown away: the next verb sees to it
+            return
         if self._task is None or self._task.done() or self._loop is not loop:
             self._loop, self._task = loop, loop.create_task(self._attend())
 

@@ -145,7 +145,8 @@ class _Lane:
         self._workers: set[asyncio.Task[None]] = set()
         self._queue: list[_Call] = []
         self._alone: deque[_Call] = deque()
-        self._generation = 0
+        self._generation = 0  # replies to older ones do not count
+        self._era = 0  # connections of older ones are not used again
         self._closed = False
 
     def submit(self, payload: bytes, deadline: float) -> asyncio.Future[list[Any]]:
@@ -163,6 +164,10 @@ class _Lane:
 
     def drop(self) -> None:
         self._generation += 1
+        self._empty()
+
+    def _empty(self) -> None:
+        self._era += 1
         idle, self._idle = self._idle, []
         for link in idle:
             _abort(link)
@@ -176,7 +181,7 @@ class _Lane:
             await asyncio.wait(workers)
         for call in (*self._queue, *self._alone):
             call.fail(StoreUnavailable("the store is closed"))
-        self._generation += 1
+        self._generation, self._era = self._generation + 1, self._era + 1
         idle, self._idle = self._idle, []
         for link in idle:
             with suppress(RedisError, OSError):
@@ -213,7 +218,7 @@ class _Lane:
             self._workers.discard(asyncio.current_task())
 
     async def _serve(self, calls: list[_Call]) -> None:
-        link, generation = None, self._generation
+        link, generation, era = None, self._generation, self._era
         patience = max(call.deadline for call in calls) - time.monotonic()
         try:
             async with asyncio.timeout(patience):
@@ -234,15 +239,18 @@ class _Lane:
                 for call in calls:
                     call.fail(StoreUnavailable("the store is closed"))
                 raise
-            self.drop()
+            self._empty()
             for call in calls:
                 call.fail(error)
             if not isinstance(error, Exception):
                 raise
             return
-        self._idle.append(link)
         if lost:
-            self.drop()
+            self._empty()
+        if era == self._era:
+            self._idle.append(link)
+        else:
+            _abort(link)
 
     async def _take(self) -> LoopedLink:
         while self._idle:

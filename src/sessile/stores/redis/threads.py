@@ -30,7 +30,8 @@ class BlockingNode:
         self._settings: Final = settings
         self._address: Final = address
         self._closed = False
-        self._generation = 0
+        self._generation = 0  # replies to older ones do not count
+        self._era = 0  # connections of older ones are not used again
         self._idle: list[BlockingLink] = []
         self._slots = threading.Semaphore(settings.pool)
 
@@ -48,7 +49,7 @@ class BlockingNode:
 
     def talk(self, commands: Sequence[Command], deadline: float) -> list[Any]:
         """Do what `exchange` does, without a coroutine."""
-        slots, generation = self._slots, self._generation
+        slots, generation, era = self._slots, self._generation, self._era
         if not slots.acquire(timeout=max(deadline - time.monotonic(), 0)):
             raise StoreUnavailable("all connections to Redis are in use")
         try:
@@ -60,15 +61,18 @@ class BlockingNode:
                 if link is not None:
                     link.disconnect()
                 if isinstance(error, RedisError | OSError | StoreUnavailable):
-                    self.drop()
+                    self._empty()
                     raise wrapped(error) from None
                 raise
             if generation != self._generation:
                 link.disconnect()
                 raise StoreUnavailable("Redis moved to another server meanwhile")
-            self._idle.append(link)
             if any(isinstance(reply, Exception) and is_lost(reply) for reply in replies):
-                self.drop()
+                self._empty()
+            if era == self._era:
+                self._idle.append(link)
+            else:
+                link.disconnect()
             return replies
         finally:
             slots.release()
@@ -76,10 +80,7 @@ class BlockingNode:
     def drop(self) -> None:
         """Give up all connections, and what is being read through them."""
         self._generation += 1
-        idle, self._idle = self._idle, []
-        for link in idle:
-            with suppress(OSError):
-                link.disconnect()
+        self._empty()
 
     async def close(self) -> None:
         """Close the connections; later calls raise `StoreUnavailable`."""
@@ -91,6 +92,14 @@ class BlockingNode:
         abandoned, self._idle = self._idle, []
         self._slots = threading.Semaphore(self._settings.pool)
         return abandoned
+
+    def _empty(self) -> None:
+        """Give up the connections, but not what others are reading: each will see for itself."""
+        self._era += 1
+        idle, self._idle = self._idle, []
+        for link in idle:
+            with suppress(OSError):
+                link.disconnect()
 
     def _take(self, deadline: float) -> BlockingLink:
         if self._closed:
