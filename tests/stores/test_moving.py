@@ -22,7 +22,7 @@ from sessile.stores import open_store
 from sessile.stores.memory import MemoryStore
 from sessile.stores.moving import Moving
 from sessile.stores.moving.mover import Mover
-from sessile.stores.moving.parking import is_parked, parked_id
+from sessile.stores.moving.parking import is_parked, park, parked_id
 from sessile.testing.store_contract import (
     StoreContract,
     assert_same,
@@ -290,7 +290,7 @@ def test_a_limit_counts_both_stores() -> None:
 def test_a_parked_copy_is_no_session_of_anybody() -> None:
     """It is not listed beside the session it is a copy of, and its id comes from no token."""
     scene = Scene()
-    drive(scene.other._park(scene.sid, scene.record))
+    drive(scene.new.create(parked_id(scene.sid), park(scene.sid, scene.record, "once")))
     assert [sid for sid, _ in drive(scene.other.of_user("ann"))] == [scene.sid]
     page = drive(scene.other.scan("new:", 10))
     assert page.sessions == ()

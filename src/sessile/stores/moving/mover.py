@@ -56,7 +56,10 @@ class Mover:
             before = self.counted.moved
             await self._each(_all(self._moving.old), self._move)
             if self.counted.moved == before:
-                return self.counted
+                break
+        # Copies of sessions that ended in the old store: what lists the new one alone must not find them.
+        await self._each(_all(self._moving.new), self._arrive)
+        return self.counted
 
     async def _each(
         self, names: AsyncIterator[tuple[str, Record]], work: Callable[[str, Record], Coroutine[Any, Any, None]]
