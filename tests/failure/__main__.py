@@ -1,8 +1,10 @@
-"""Run the failure lab: `python -m tests.failure [--runs N] [--only WORD] [--store naive] [--write]`."""
+"""Run the failure lab: `python -m tests.failure [--quick] [--only WORDS] [--store naive] [--json FILE] [--write]`."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import sys
 from pathlib import Path
 
@@ -34,24 +36,33 @@ def main() -> int:
     """Run, print the table, write it into the docs if asked; the exit status is 1 if a promise was not kept."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="of each scenario")
+    parser.add_argument("--quick", action="store_true", help="one run of each")
     parser.add_argument("--only", default="", help="scenarios whose name holds this")
     parser.add_argument("--store", choices=("sessile", "naive"), default="sessile")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what each run showed")
     parser.add_argument("--write", action="store_true", help="write the table into the documentation")
     chosen = parser.parse_args()
-    opened = scenarios.naive if chosen.store == "naive" else scenarios.sessile
+    if chosen.write and (chosen.only or chosen.quick or chosen.store != "sessile"):
+        parser.error("the documentation shows all scenarios, more than once, with Sessile's store")
+    picked = [scenario for scenario in SCENARIOS if chosen.only in scenario.name]
+    if not picked:
+        parser.error("no scenario has a name with these words")
+    is_sessile = chosen.store == "sessile"
+    opened = scenarios.sessile if is_sessile else scenarios.naive
     console = Console()
     rows: list[tuple[str, list[str]]] = []
-    kept = True
-    for scenario in SCENARIOS:
-        if chosen.only not in scenario.name:
-            continue
+    outcomes: list[Outcome] = []
+    for scenario in picked:
         runs: list[Outcome] = []
-        for number in range(chosen.runs):
-            console.print(f"{scenario.name} ({number + 1} of {chosen.runs}) …", style="dim")
-            runs.append(scenarios.run(scenario, opened))
-            kept = kept and runs[-1].is_kept
+        count = 1 if chosen.quick else chosen.runs
+        for number in range(count):
+            console.print(f"{scenario.name} ({number + 1} of {count}) …", style="dim")
+            # Without slow requests, all that the naive store brings back is the failure's doing.
+            runs.append(scenarios.run(scenario, opened, slow=is_sessile))
+        outcomes += runs
         rows.append((scenario.name, summed(runs)))
         console.print("  " + ", ".join(f"{name} {value}" for name, value in zip(COLUMNS, rows[-1][1], strict=True)))
+    kept = all(outcome.is_kept for outcome in outcomes)
     table = Table(title=f"Failure lab: {chosen.store}")
     table.add_column("what happens")
     for column in COLUMNS:
@@ -59,6 +70,8 @@ def main() -> int:
     for name, values in rows:
         table.add_row(name, *values)
     Console(width=max(console.width, 190)).print(table)
+    if chosen.json is not None:
+        chosen.json.write_text(json.dumps([dataclasses.asdict(outcome) for outcome in outcomes], indent=1) + "\n")
     if chosen.write:
         write(rows)
     console.print("Everything promised was kept." if kept else "[bold red]A promise was not kept.[/]")

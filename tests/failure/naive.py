@@ -1,4 +1,4 @@
-"""What most session libraries do: GET, SET, DEL, through Sentinel or a cluster. The lab must find its sins."""
+"""What most session libraries do: GET, SET, DEL, and what their drivers do by themselves. The lab must see it fail."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 import redis.asyncio as redis
+from pymemcache.client.hash import HashClient
+from pymemcache.exceptions import MemcacheError
 from redis.asyncio.sentinel import Sentinel
 
 from sessile.core.ports import Created, Ending, Gone
@@ -23,18 +25,8 @@ from sessile.core.record import (
 from sessile.errors import StoreUnavailable
 
 
-class NaiveStore:
-    """Keep a session under its id; an end is a DEL that was acknowledged."""
-
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        hosts = [(host, int(port)) for host, _, port in (one.partition(":") for one in parts.netloc.split(","))]
-        if "sentinel" in parts.scheme:
-            sentinel = Sentinel(hosts, socket_timeout=1)
-            self._client: Any = sentinel.master_for(parts.path.strip("/"), socket_timeout=1)
-        else:
-            nodes = [redis.cluster.ClusterNode(host, port) for host, port in hosts]
-            self._client = redis.RedisCluster(startup_nodes=nodes, socket_timeout=1)
+class _Naive:
+    """Keep a session under its id; an end is a removal that was acknowledged."""
 
     async def load(self, session_id: str) -> Record | None:
         raw = await self._do("get", session_id)
@@ -53,19 +45,68 @@ class NaiveStore:
         return saved
 
     async def touch(self, session_id: str, seen_at: float, expires_at: float) -> None:
-        await self._do("expire", session_id, 3600)
+        raise NotImplementedError
 
     async def end(self, session_id: str, tombstone: Tombstone) -> Ending:
         await self._do("delete", session_id)
         return Ending(((session_id, None),))
 
     async def close(self) -> None:
-        await self._client.aclose()
+        raise NotImplementedError
+
+    async def _do(self, verb: str, *words: Any) -> Any:
+        raise NotImplementedError
+
+
+class NaiveRedis(_Naive):
+    """Follow Sentinels or a cluster as redis-py does."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        hosts = [(host, int(port)) for host, _, port in (one.partition(":") for one in parts.netloc.split(","))]
+        if "sentinel" in parts.scheme:
+            sentinel = Sentinel(hosts, socket_timeout=1)
+            self._sentinels: list[Any] = list(sentinel.sentinels)
+            self._client: Any = sentinel.master_for(parts.path.strip("/"), socket_timeout=1)
+        else:
+            nodes = [redis.cluster.ClusterNode(host, port) for host, port in hosts]
+            self._sentinels = []
+            self._client = redis.RedisCluster(startup_nodes=nodes, socket_timeout=1)
+
+    async def close(self) -> None:
+        for client in (self._client, *self._sentinels):
+            await client.aclose()
 
     async def _do(self, verb: str, *words: Any) -> Any:
         try:
             return await getattr(self._client, verb)(*words)
-        except (redis.RedisError, OSError) as error:
+        except (redis.RedisError, OSError, AttributeError) as error:  # the last: a connection that redis-py lost
+            raise StoreUnavailable("no answer") from error
+
+
+class NaiveMemcached(_Naive):
+    """Leave out a node that does not answer, as pymemcache does when it is told to; for the blocking door."""
+
+    def __init__(self, url: str) -> None:
+        hosts = [(host, int(port)) for host, _, port in (one.partition(":") for one in urlsplit(url).netloc.split(","))]
+        self._client = HashClient(
+            hosts,
+            use_pooling=True,
+            timeout=0.3,
+            connect_timeout=0.3,
+            retry_attempts=1,
+            retry_timeout=0.1,
+            dead_timeout=1,
+        )
+
+    async def close(self) -> None:
+        self._client.close()
+
+    async def _do(self, verb: str, *words: Any) -> Any:
+        more = {"noreply": False} if verb in ("set", "delete") else {}
+        try:
+            return getattr(self._client, verb)(*words, **more)
+        except (MemcacheError, OSError) as error:
             raise StoreUnavailable("no answer") from error
 
 

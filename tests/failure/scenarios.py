@@ -6,23 +6,28 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import redis
 
+from sessile.core.bridge import drive
 from sessile.core.ports import Store
 from sessile.stores import open_store
-from tests.failure.naive import NaiveStore
+from tests.failure.audit import audit
+from tests.failure.naive import NaiveMemcached, NaiveRedis
 from tests.failure.proxy import CLIENTS, Proxies
-from tests.failure.traffic import Memory, alive, run_async, run_blocking, until_dead
-from tests.support.servers import RedisCluster, SentinelSet, redis_cluster, redis_sentinel_set
+from tests.failure.traffic import Memory, run_async, run_blocking
+from tests.support.servers import Server, memcached_server, redis_cluster, redis_sentinel_set
 from tests.support.servers.replicated import SERVICE, until
 
 Fault = Callable[["Lab"], None]
 Open = Callable[..., Any]
 WARM: Final = 1.5
+PAUSE: Final = 0.005  # seconds between two operations of a client
 STALE: Final = 2.0  # seconds after which nobody may read what is no longer true
 
 
@@ -56,6 +61,7 @@ class Scenario:
     topology: str
     lag: float
     fault: Fault
+    options: str = "timeout=2"
 
 
 @dataclass
@@ -74,6 +80,9 @@ class Outcome:
     lost: int  # sessions that nobody ended and that are gone: somebody signs in again
     errors: int
     longest: float
+    of_users: int  # sessions that the end of their user ended, together with others
+    late_saves: int  # saves after the end, of what had been read before it
+    per_second: float  # operations that were acknowledged
 
     @property
     def is_kept(self) -> bool:
@@ -156,6 +165,13 @@ def shard_killed(lab: Lab) -> None:
     first.start()
 
 
+def node_frozen(lab: Lab) -> None:
+    """Freeze one of the memcacheds for a while, as a machine that swaps or is moved does; then let it go on."""
+    lab.servers.nodes[1].freeze()
+    time.sleep(3)
+    lab.servers.nodes[1].thaw()
+
+
 SCENARIOS: Final = (
     Scenario("nothing happens", "sentinel", 0.1, lambda _: time.sleep(2)),
     Scenario("kill -9, lag 100 ms", "sentinel", 0.1, killed),
@@ -167,90 +183,115 @@ SCENARIOS: Final = (
     Scenario("primary killed, and the next one too", "sentinel", 0.1, killed_twice),
     Scenario("cluster: a shard's primary killed, lag 100 ms", "cluster", 0.1, shard_killed),
     Scenario("cluster: a shard's primary killed, lag 500 ms", "cluster", 0.5, shard_killed),
+    # Who ends all sessions of a user while a node is frozen waits for the lease, which is half a minute by default.
+    Scenario("memcached: a node frozen for 3 s (lease 3 s)", "memcached", 0, node_frozen, "timeout=0.5&lease=3"),
 )
 
 
 def sessile(url: str, *, blocking: bool) -> Store:
     """Open Sessile's own store."""
-    return open_store(f"{url}?timeout=2", blocking=blocking)
+    return open_store(url, blocking=blocking)
 
 
-def naive(url: str, *, blocking: bool) -> NaiveStore | None:
-    """Open the naive store, which has one door."""
-    return None if blocking else NaiveStore(url)
+def naive(url: str, *, blocking: bool) -> Any:
+    """Open a naive store, which has one door: None behind the other."""
+    kind = NaiveMemcached if url.startswith("memcached") else NaiveRedis
+    return kind(url) if blocking is (kind is NaiveMemcached) else None
+
+
+@dataclass
+class Memcacheds:
+    """Hold three memcacheds that know nothing of each other."""
+
+    nodes: list[Server] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        """Return what a store is opened with."""
+        return "memcached://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    def await_whole(self) -> None:
+        """Wait until each answers."""
+        for node in self.nodes:
+            node.await_ready()
 
 
 @contextmanager
-def _started(topology: str, proxies: Proxies) -> Generator[SentinelSet | RedisCluster]:
+def _started(topology: str, proxies: Proxies) -> Generator[Any]:
+    if topology == "memcached":
+        with ExitStack() as stack:
+            yield Memcacheds([stack.enter_context(memcached_server()) for _ in range(3)])
+        return
     start: Any = redis_sentinel_set if topology == "sentinel" else redis_cluster
     with start(through=proxies.before, appendonly="yes", appendfsync="everysec") as servers:
         yield servers
 
 
-def run(scenario: Scenario, opened: Open = sessile, *, clients: int = 12, threads: int = 3) -> Outcome:
-    """Run traffic through the fault, and audit every answer when all is whole again."""
+def run(
+    scenario: Scenario, opened: Open = sessile, *, clients: int = 12, threads: int = 3, slow: bool = True
+) -> Outcome:
+    """Run traffic through the fault, and audit every answer when all is whole again.
+
+    `slow`: some requests save, after an end, what they had read before it.
+    """
     proxies = Proxies()
     try:
         with _started(scenario.topology, proxies) as servers:
-            return asyncio.run(_run(scenario, opened, Lab(servers, proxies), clients, threads))
+            return asyncio.run(_run(scenario, opened, Lab(servers, proxies), clients, threads, slow))
     finally:
         proxies.close()
 
 
-async def _run(scenario: Scenario, opened: Open, lab: Lab, clients: int, threads: int) -> Outcome:
+async def _run(scenario: Scenario, opened: Open, lab: Lab, clients: int, threads: int, slow: bool) -> Outcome:
     memory, over, loop = Memory(), threading.Event(), asyncio.get_running_loop()
-    url = lab.servers.url
+    url = f"{lab.servers.url}?{scenario.options}"
     store, blocking = opened(url, blocking=False), opened(url, blocking=True)
-    auditor = opened(url, blocking=False)
-    workers: list[Any] = []
-    if blocking is not None:
-        workers = [
-            loop.run_in_executor(
-                None, lambda seed=seed: run_blocking(blocking, memory, over, seed=1000 + seed, pause=0.005)
-            )
-            for seed in range(threads)
-        ]
-    traffic = asyncio.create_task(run_async(store, memory, over, clients=clients, pause=0.005))
-    lab.proxies.lag(scenario.lag)
-    try:
-        await asyncio.sleep(WARM)
-        await loop.run_in_executor(None, scenario.fault, lab)
-        await asyncio.sleep(1)
-        lab.proxies.lag(0)
-        await loop.run_in_executor(None, lab.servers.await_whole)
-    finally:
-        over.set()
-    await asyncio.gather(traffic, *workers)
-    ended = list(memory.ends.values())
-    memory.revived |= await alive(auditor, [one.session_id for one in ended if one.confirmed])
-    late, made_up = await until_dead(auditor, [one.session_id for one in ended if not one.confirmed])
-    kept = list(memory.created)
-    lost = len(kept) - len(await alive(auditor, kept))
-    memory.revived |= await alive(auditor, [one.session_id for one in ended if one.confirmed])
-    for one in (store, blocking, auditor):
-        if one is not None:
-            closing = one.close()
-            if one is blocking:
-                await loop.run_in_executor(None, _drive, closing)
-            else:
-                await closing
+    # A naive store of the blocking door alone blocks the loop, on which nothing else runs by then.
+    auditor = opened(url, blocking=False) or opened(url, blocking=True)
+    started = time.monotonic()
+    with ThreadPoolExecutor(threads + 1) as pool:
+        work: list[Any] = []
+        if blocking is not None:
+            work = [
+                loop.run_in_executor(
+                    pool, partial(run_blocking, blocking, memory, over, seed=1000 + seed, pause=PAUSE, slow=slow)
+                )
+                for seed in range(threads)
+            ]
+        if store is not None:
+            work.append(asyncio.ensure_future(run_async(store, memory, over, clients=clients, pause=PAUSE, slow=slow)))
+        lab.proxies.lag(scenario.lag)
+        try:
+            await asyncio.sleep(WARM)
+            await loop.run_in_executor(pool, scenario.fault, lab)
+            await asyncio.sleep(1)
+            lab.proxies.lag(0)
+            await loop.run_in_executor(pool, lab.servers.await_whole)
+            whole_at = time.monotonic()
+        finally:
+            over.set()
+        await asyncio.gather(*work)
+        lasted = time.monotonic() - started
+        found = await audit(auditor, memory, whole_at)
+        if store is not None:
+            await store.close()
+        if blocking is not None:
+            await loop.run_in_executor(pool, lambda: drive(blocking.close()))
+        await auditor.close()
     return Outcome(
         scenario.name,
         memory.acknowledged,
         memory.confirmed,
-        len(ended) - memory.confirmed,
+        len(memory.ends) - memory.confirmed,
         len(memory.failed),
         len(memory.revived),
-        len(late),
-        made_up,
+        len(found.late),
+        found.made_up,
         lab.stale_reads,
-        lost,
+        found.lost,
         memory.errors,
         memory.longest,
+        memory.of_users,
+        memory.late_saves,
+        memory.acknowledged / lasted,
     )
-
-
-def _drive(closing: Any) -> None:
-    from sessile.core.bridge import drive
-
-    drive(closing)

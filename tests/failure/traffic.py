@@ -1,4 +1,7 @@
-"""Session traffic through a store, which remembers every answer; and the audit that holds the store to them."""
+"""Session traffic through a store, which remembers every answer.
+
+Each client has users of its own, with several sessions each, so it knows which sessions an end of a user must end.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,7 +21,8 @@ from sessile.core.record import SCHEMA, Change, Control, EndReason, Record, Tomb
 from sessile.errors import StoreError
 
 IDLE: Final = 3600.0
-PATIENCE: Final = 5.0  # seconds in which an unconfirmed end must be carried out, once all is whole again
+USERS: Final = 8  # of each client
+HELD: Final = 30  # records that slow requests of a client still hold
 
 
 @dataclass
@@ -38,7 +43,9 @@ class Memory:
     longest: float = 0.0
     ends: dict[str, Ended] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
-    created: dict[str, str | None] = field(default_factory=dict)  # id to user, of what was not ended
+    created: dict[str, str] = field(default_factory=dict)  # id to user, of what was not ended
+    of_users: int = 0  # how many sessions were ended by the end of a user with others
+    late_saves: int = 0  # saves of what had been read before its end
     revived: set[str] = field(default_factory=set)  # confirmed as ended, and read alive afterwards
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -61,24 +68,35 @@ def tombstone() -> Tombstone:
 
 
 class Client:
-    """Work on the store as applications do: sign in, read, write, sign out, sign out everywhere."""
+    """Work on the store as applications do: sign in, read, write, sign out, sign out everywhere.
 
-    def __init__(self, store: Any, memory: Memory, seed: int) -> None:
+    `slow`: some requests save, after the end, what they had read before it.
+    """
+
+    def __init__(self, store: Any, memory: Memory, seed: int, *, slow: bool) -> None:
         self._store = store
         self._memory = memory
         self._random = random.Random(seed)
+        self._slow = slow
+        self._users = [f"user-{secrets.token_hex(8)}" for _ in range(USERS)]
         self._mine: list[str] = []
         self._ended: list[str] = []
+        self._read: dict[str, Record] = {}  # the last record read of each live session
+        self._held: deque[tuple[str, Record]] = deque(maxlen=HELD)  # of ended ones: what slow requests hold
 
     async def step(self) -> None:
         """Do one operation and remember how it went."""
         started = time.monotonic()
         try:
             await self._operate()
-            self._memory.acknowledged += 1
         except StoreError:
-            self._memory.errors += 1
-        self._memory.longest = max(self._memory.longest, time.monotonic() - started)
+            with self._memory.lock:
+                self._memory.errors += 1
+        else:
+            with self._memory.lock:
+                self._memory.acknowledged += 1
+        with self._memory.lock:
+            self._memory.longest = max(self._memory.longest, time.monotonic() - started)
 
     async def _operate(self) -> None:
         chance = self._random.random()
@@ -88,70 +106,83 @@ class Client:
             await self._look(self._random.choice(self._mine))
         elif chance < 0.65 and self._ended:
             await self._look(self._random.choice(self._ended[-200:]))
-        elif chance < 0.8:
+        elif chance < 0.78:
             await self._write(self._random.choice(self._mine))
-        elif chance < 0.97 or not isinstance(self._store, UserIndex):
+        elif chance < 0.81 and self._slow and self._held:
+            await self._save(*self._held.popleft())
+            with self._memory.lock:
+                self._memory.late_saves += 1
+        elif chance < 0.98 or not isinstance(self._store, UserIndex):
             await self._end()
         else:
             await self._end_user()
 
     async def _create(self) -> None:
-        session_id, user = secrets.token_hex(20), f"user-{secrets.token_hex(3)}"
+        session_id, user = secrets.token_hex(20), self._random.choice(self._users)
         if isinstance(await self._store.create(session_id, new_record(user)), Created):
             self._mine.append(session_id)
-            self._memory.created[session_id] = user
+            with self._memory.lock:
+                self._memory.created[session_id] = user
 
     async def _look(self, session_id: str) -> None:
         began = time.monotonic()
         found = await self._store.load(session_id)
         end = self._memory.ends.get(session_id)
         if isinstance(found, Record) and end is not None and end.confirmed and end.at < began:
-            self._memory.revived.add(session_id)
+            with self._memory.lock:
+                self._memory.revived.add(session_id)
 
     async def _write(self, session_id: str) -> None:
         found = await self._store.load(session_id)
         if isinstance(found, Record):
-            now = time.time()
-            put = {f"k{self._random.randrange(5)}": b"\xa3abc"}
-            await self._store.save(session_id, Change(seen_at=now, expires_at=now + IDLE, put=put), found)
+            self._read[session_id] = found
+            await self._save(session_id, found)
+
+    async def _save(self, session_id: str, base: Record) -> None:
+        now = time.time()
+        put = {f"k{self._random.randrange(5)}": b"\xa3abc"}
+        await self._store.save(session_id, Change(seen_at=now, expires_at=now + IDLE, put=put), base)
 
     async def _end(self) -> None:
-        session_id = self._mine.pop(self._random.randrange(len(self._mine)))
-        try:
-            ending = await self._store.end(session_id, tombstone())
-        except StoreError:
-            self._memory.failed.add(session_id)
-            self._memory.created.pop(session_id, None)
-            raise
-        self._remember(ending, (session_id,))
+        session_id = self._random.choice(self._mine)
+        await self._ending((session_id,), self._store.end(session_id, tombstone()))
 
     async def _end_user(self) -> None:
-        session_id = self._mine.pop(self._random.randrange(len(self._mine)))
-        user = self._memory.created.get(session_id)
-        if user is None:
-            return
-        try:
-            ending = await self._store.end_user(user, tombstone())
-        except StoreError:
-            self._memory.failed.add(session_id)
-            self._memory.created.pop(session_id, None)
-            raise
-        self._remember(ending, (session_id,))
+        user = self._memory.created[self._random.choice(self._mine)]
+        sessions = tuple(one for one in self._mine if self._memory.created[one] == user)
+        await self._ending(sessions, self._store.end_user(user, tombstone()))
+        if len(sessions) > 1:
+            with self._memory.lock:
+                self._memory.of_users += len(sessions)
 
-    def _remember(self, ending: Ending, session_ids: tuple[str, ...]) -> None:
+    async def _ending(self, sessions: tuple[str, ...], work: Awaitable[Ending]) -> None:
+        """Await the answer of an end, and remember it for each of the sessions that it must have ended."""
+        self._mine = [one for one in self._mine if one not in sessions]
+        try:
+            ending = await work
+        except StoreError:
+            with self._memory.lock:
+                self._memory.failed.update(sessions)
+                for session_id in sessions:
+                    del self._memory.created[session_id]
+            raise
         at = time.monotonic()
-        for session_id in session_ids:
+        for session_id in sessions:
             with self._memory.lock:
                 self._memory.ends[session_id] = Ended(session_id, at, ending.confirmed)
-                self._memory.created.pop(session_id, None)
+                del self._memory.created[session_id]
             self._ended.append(session_id)
+            if (held := self._read.pop(session_id, None)) is not None:
+                self._held.append((session_id, held))
 
 
-async def run_async(store: Any, memory: Memory, over: threading.Event, *, clients: int, pause: float) -> None:
+async def run_async(
+    store: Any, memory: Memory, over: threading.Event, *, clients: int, pause: float, slow: bool
+) -> None:
     """Let clients work at once on one event loop until `over`."""
 
     async def work(seed: int) -> None:
-        client = Client(store, memory, seed)
+        client = Client(store, memory, seed, slow=slow)
         while not over.is_set():
             await client.step()
             await asyncio.sleep(pause)
@@ -159,41 +190,9 @@ async def run_async(store: Any, memory: Memory, over: threading.Event, *, client
     await asyncio.gather(*(work(seed) for seed in range(clients)))
 
 
-def run_blocking(store: Any, memory: Memory, over: threading.Event, *, seed: int, pause: float) -> None:
+def run_blocking(store: Any, memory: Memory, over: threading.Event, *, seed: int, pause: float, slow: bool) -> None:
     """Let one client work in this thread until `over`."""
-    client = Client(store, memory, seed)
+    client = Client(store, memory, seed, slow=slow)
     while not over.is_set():
         drive(client.step())
         over.wait(pause)
-
-
-async def alive(store: Any, session_ids: list[str]) -> set[str]:
-    """Return which of them are alive, by a store that ended none of them itself."""
-
-    async def load(session_id: str) -> Any:
-        for patience in range(50):
-            try:
-                return await store.load(session_id)
-            except StoreError:
-                await asyncio.sleep(0.02 * patience)
-        raise AssertionError("the store does not answer although all is whole again")
-
-    found: set[str] = set()
-    for start in range(0, len(session_ids), 50):
-        part = session_ids[start : start + 50]
-        loaded = await asyncio.gather(*(load(session_id) for session_id in part))
-        found |= {session_id for session_id, one in zip(part, loaded, strict=True) if isinstance(one, Record)}
-    return found
-
-
-async def until_dead(store: Any, session_ids: list[str], seconds: float = PATIENCE) -> tuple[set[str], float]:
-    """Wait until none of them is alive; return those that still are, and how long it took."""
-    started = time.monotonic()
-    left = await alive(store, session_ids)
-    while left and time.monotonic() - started < seconds:
-        await asyncio.sleep(0.05)
-        left = await alive(store, sorted(left))
-    return left, time.monotonic() - started
-
-
-Heal = Callable[[], None]
