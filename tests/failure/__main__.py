@@ -20,11 +20,13 @@ COLUMNS = (
     "runs",
     "acknowledged",
     "confirmed",
+    "at stake",
     "unconfirmed",
     "failed",
     "resurrected",
     "late",
     "made up within",
+    "confirms again after",
     "stale after 2 s",
     "sessions lost",
     "errors",
@@ -69,7 +71,7 @@ def main() -> int:
         table.add_column(column, justify="right")
     for name, values in rows:
         table.add_row(name, *values)
-    Console(width=max(console.width, 190)).print(table)
+    Console(width=max(console.width, 210)).print(table)
     if chosen.json is not None:
         chosen.json.write_text(json.dumps([dataclasses.asdict(outcome) for outcome in outcomes], indent=1) + "\n")
     if chosen.write:
@@ -84,11 +86,12 @@ def summed(runs: list[Outcome]) -> list[str]:
     def total(name: str) -> str:
         return f"{sum(getattr(run, name) for run in runs):,}"
 
-    names = ("acknowledged", "confirmed", "unconfirmed", "failed", "revived", "late")
+    names = ("acknowledged", "confirmed", "at_stake", "unconfirmed", "failed", "revived", "late")
     return [
         str(len(runs)),
         *(total(name) for name in names),
         f"{max(run.made_up for run in runs):.1f} s",
+        f"{max(run.again for run in runs):.1f} s",
         total("stale"),
         total("lost"),
         total("errors"),

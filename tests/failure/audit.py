@@ -21,26 +21,23 @@ class Findings:
     """Hold what the audit found."""
 
     late: set[str]  # unconfirmed, and alive when their time was over or afterwards
-    made_up: float  # seconds after all was whole until the last unconfirmed end was seen to be carried out
     lost: int  # sessions that nobody ended and that are gone
 
 
-async def audit(store: Any, memory: Memory, whole_at: float) -> Findings:
+async def audit(store: Any, memory: Memory, over_at: float) -> Findings:
     """Ask about every session with an answer; what was confirmed and is alive is added to `memory.revived`.
 
-    `whole_at` is when all was whole, by the monotonic clock: the time for unconfirmed ends runs from there, whatever
-    the audit itself takes. Those are asked about first, and at last everything once more: nothing comes back later.
+    `over_at` is when the traffic was over, by the monotonic clock: the time for ends that were still unconfirmed then.
+    What is dead is asked about once more at last, for nothing may come back later.
     """
-    ended = list(memory.ends.values())
-    confirmed = [one.session_id for one in ended if one.confirmed]
-    unconfirmed = [one.session_id for one in ended if not one.confirmed]
-    late, made_up = await until_dead(store, unconfirmed, whole_at)
+    confirmed = [one.session_id for one in memory.ends.values() if one.confirmed]
+    late, _ = await until_dead(store, memory.unconfirmed(), over_at)
     memory.revived |= await alive(store, confirmed)
     kept = list(memory.created)
     lost = len(kept) - len(await alive(store, kept))
-    await asyncio.sleep(max(0.0, whole_at + PATIENCE - time.monotonic()))
+    await asyncio.sleep(max(0.0, over_at + PATIENCE - time.monotonic()))
     memory.revived |= await alive(store, confirmed)
-    return Findings(late | await alive(store, unconfirmed), made_up, lost)
+    return Findings(late | await alive(store, memory.unconfirmed()), lost)
 
 
 async def until_dead(store: Any, session_ids: list[str], since: float) -> tuple[set[str], float]:

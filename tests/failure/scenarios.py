@@ -17,7 +17,7 @@ import redis
 from sessile.core.bridge import drive
 from sessile.core.ports import Store
 from sessile.stores import open_store
-from tests.failure.audit import audit
+from tests.failure.audit import audit, until_dead
 from tests.failure.naive import NaiveMemcached, NaiveRedis
 from tests.failure.proxy import CLIENTS, Proxies
 from tests.failure.traffic import Memory, run_async, run_blocking
@@ -26,8 +26,12 @@ from tests.support.servers.replicated import SERVICE, until
 
 Fault = Callable[["Lab"], None]
 Open = Callable[..., Any]
-WARM: Final = 1.5
-PAUSE: Final = 0.005  # seconds between two operations of a client
+CLIENTS_AT_ONCE: Final = 60  # on one event loop; most of them wait for copies that are behind
+THREADS: Final = 4
+PAUSE: Final = 0.02  # seconds between two operations of a client
+WARM: Final = 150  # ends that must have been confirmed before anything breaks
+AGAIN: Final = 50  # ends that must be confirmed when all is whole again
+PATIENCE: Final = 60.0  # seconds for either
 STALE: Final = 2.0  # seconds after which nobody may read what is no longer true
 
 
@@ -83,6 +87,8 @@ class Outcome:
     of_users: int  # sessions that the end of their user ended, together with others
     late_saves: int  # saves after the end, of what had been read before it
     per_second: float  # operations that were acknowledged
+    at_stake: int  # ends that were confirmed so shortly before the fault that the copies' lag spans it
+    again: float  # seconds after all was whole until an end was confirmed
 
     @property
     def is_kept(self) -> bool:
@@ -228,7 +234,12 @@ def _started(topology: str, proxies: Proxies) -> Generator[Any]:
 
 
 def run(
-    scenario: Scenario, opened: Open = sessile, *, clients: int = 12, threads: int = 3, slow: bool = True
+    scenario: Scenario,
+    opened: Open = sessile,
+    *,
+    clients: int = CLIENTS_AT_ONCE,
+    threads: int = THREADS,
+    slow: bool = True,
 ) -> Outcome:
     """Run traffic through the fault, and audit every answer when all is whole again.
 
@@ -262,17 +273,22 @@ async def _run(scenario: Scenario, opened: Open, lab: Lab, clients: int, threads
             work.append(asyncio.ensure_future(run_async(store, memory, over, clients=clients, pause=PAUSE, slow=slow)))
         lab.proxies.lag(scenario.lag)
         try:
-            await asyncio.sleep(WARM)
+            if not await loop.run_in_executor(pool, memory.await_confirmed, WARM, PATIENCE):
+                raise AssertionError("hardly an end is confirmed although nothing is broken")
+            fault_at = time.monotonic()
             await loop.run_in_executor(pool, scenario.fault, lab)
-            await asyncio.sleep(1)
             lab.proxies.lag(0)
             await loop.run_in_executor(pool, lab.servers.await_whole)
             whole_at = time.monotonic()
+            made_up = asyncio.ensure_future(until_dead(auditor, memory.unconfirmed(), whole_at))
+            if not await loop.run_in_executor(pool, memory.await_confirmed, AGAIN, PATIENCE):
+                raise AssertionError("ends are not confirmed again although all is whole")
+            late, made_up_after = await made_up
         finally:
             over.set()
         await asyncio.gather(*work)
-        lasted = time.monotonic() - started
-        found = await audit(auditor, memory, whole_at)
+        over_at = time.monotonic()
+        found = await audit(auditor, memory, over_at)
         if store is not None:
             await store.close()
         if blocking is not None:
@@ -285,13 +301,15 @@ async def _run(scenario: Scenario, opened: Open, lab: Lab, clients: int, threads
         len(memory.ends) - memory.confirmed,
         len(memory.failed),
         len(memory.revived),
-        len(found.late),
-        found.made_up,
+        len(late | found.late),
+        made_up_after,
         lab.stale_reads,
         found.lost,
         memory.errors,
         memory.longest,
         memory.of_users,
         memory.late_saves,
-        memory.acknowledged / lasted,
+        memory.acknowledged / (over_at - started),
+        len(memory.confirmed_between(fault_at - max(scenario.lag, 0.1), fault_at)),
+        memory.confirmed_between(whole_at, over_at)[0] - whole_at,
     )

@@ -39,6 +39,7 @@ class Memory:
     """Hold all that was acknowledged and all that went wrong."""
 
     acknowledged: int = 0
+    confirmed: int = 0  # ends that were reported as confirmed
     errors: int = 0
     longest: float = 0.0
     ends: dict[str, Ended] = field(default_factory=dict)
@@ -47,12 +48,23 @@ class Memory:
     of_users: int = 0  # how many sessions were ended by the end of a user with others
     late_saves: int = 0  # saves of what had been read before its end
     revived: set[str] = field(default_factory=set)  # confirmed as ended, and read alive afterwards
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Condition = field(default_factory=threading.Condition)
 
-    @property
-    def confirmed(self) -> int:
-        """Return how many ends were reported as confirmed."""
-        return sum(end.confirmed for end in self.ends.values())
+    def await_confirmed(self, count: int, seconds: float) -> bool:
+        """Wait until so many more ends were reported as confirmed; tell whether they were in time."""
+        with self.lock:
+            goal = self.confirmed + count
+            return self.lock.wait_for(lambda: self.confirmed >= goal, seconds)
+
+    def unconfirmed(self) -> list[str]:
+        """Return the sessions whose ends were reported as unconfirmed."""
+        with self.lock:
+            return [end.session_id for end in self.ends.values() if not end.confirmed]
+
+    def confirmed_between(self, since: float, until: float) -> list[float]:
+        """Return when ends were reported as confirmed in that time, in order."""
+        with self.lock:
+            return sorted(end.at for end in self.ends.values() if end.confirmed and since <= end.at <= until)
 
 
 def new_record(user: str | None) -> Record:
@@ -171,6 +183,8 @@ class Client:
             with self._memory.lock:
                 self._memory.ends[session_id] = Ended(session_id, at, ending.confirmed)
                 del self._memory.created[session_id]
+                self._memory.confirmed += ending.confirmed
+                self._memory.lock.notify_all()
             self._ended.append(session_id)
             if (held := self._read.pop(session_id, None)) is not None:
                 self._held.append((session_id, held))
