@@ -17,9 +17,11 @@ from ...core.record import Codec, EndReason, Record, Tombstone
 from ...errors import StoreError, StoreUnavailable
 from . import layout, scripts
 from . import spread_scripts as spread
+from .ending import surely
+from .keeper import Keeper
 from .layout import Names, is_id
 from .link import Command
-from .wire import Wire
+from .wire import MOVED, Wire
 
 _PENDING: Final = 30.0  # seconds for which a session may be about to be created
 _ROUNDS: Final = 20
@@ -44,8 +46,9 @@ class Kill(NamedTuple):
 class Spread:
     """Do for one store on a cluster what takes several steps there."""
 
-    def __init__(self, wire: Wire, names: Names, codec: Codec) -> None:
+    def __init__(self, wire: Wire, names: Names, codec: Codec, keeper: Keeper) -> None:
         self._wire: Final = wire
+        self._keeper: Final = keeper
         self._names: Final = names
         self._codec: Final = codec
 
@@ -147,9 +150,9 @@ class Spread:
     async def move(self, owner: bytes, session_id: str, expires_at: float, ttl: int, deadline: float) -> None:
         """Enter a session whose user has changed; before its record says so."""
         if owner != layout.NOBODY:
-            key = self._names.index(owner)
-            score = repr(expires_at + _SLACK)
-            await self._wire.ask(key, spread.ENTRY.once((key,), "", session_id, score, ttl, ""), deadline)
+            key, command = self._entry(owner, session_id, expires_at, ttl)
+            _, identity, certain = await self._on_all(key, command, deadline)
+            self._keep(owner, session_id, expires_at, ttl, identity, certain=certain)
 
     async def extend(
         self, owner: bytes, session_id: str, before: float, expires_at: float, ttl: int, deadline: float
@@ -182,8 +185,10 @@ class Spread:
                 ttl,
                 *ignored,
             )
-            reply = await self._wire.ask(key, command, deadline)
+            reply, identity, certain = await self._on_all(key, command, deadline)
             if reply[0] != _LIMIT:
+                session_id = id_in(entry)
+                self._keep(owner, session_id, record.expires_at, ttl, identity, certain=certain)
                 return None
             entries = [raw.decode() for raw in reply[1:]]
             ids = [each for each in entries if not each.startswith("+")]
@@ -199,6 +204,29 @@ class Spread:
                 return AtLimit(tuple((each, one.control.created_at) for each, one in layout.oldest_first(alive)))
             ignored |= dead
         raise StoreUnavailable("the user's sessions changed again and again meanwhile")
+
+    async def _on_all(self, key: bytes, command: Command, deadline: float) -> tuple[Any, str, bool]:
+        """Write to the index and wait for its replicas.
+
+        A session that the index has lost in a change of its server would outlive an end of all, on a server of its own.
+        """
+        for _ in range(_ROUNDS):
+            node = await self._wire.home(key, deadline)
+            (reply,), certain, identity = await surely(node, self._names.pulse(key), (command,), deadline)
+            if not isinstance(reply, MOVED):
+                return reply, identity, certain
+            self._wire.doubt()
+        raise StoreUnavailable("the cluster is moving keys, or misses servers")
+
+    def _entry(self, owner: bytes, session_id: str, expires_at: float, ttl: int) -> tuple[bytes, Command]:
+        key = self._names.index(owner)
+        return key, spread.ENTRY.once((key,), "", session_id, repr(expires_at + _SLACK), ttl, "")
+
+    def _keep(
+        self, owner: bytes, session_id: str, expires_at: float, ttl: int, identity: str, *, certain: bool
+    ) -> None:
+        # An entry that is made again for a session that has ended meanwhile stands for none, and is dropped when read.
+        self._keeper.keep((self._entry(owner, session_id, expires_at, ttl),), (identity,), certain=certain)
 
     async def _put(self, session_id: str, record: Record, kind: str, *, over_barrier: bool, deadline: float) -> int:
         key = self._names.session(session_id)

@@ -37,9 +37,9 @@ class RedisStore:
         self._codec = codec
         self._names = Names(settings.prefix)
         self._prefix = self._names.prefix if wire.together else b""
-        self._spread = None if wire.together else Spread(wire, self._names, codec)
         self._timeout = settings.timeout
         self._keeper = Keeper(wire, self._names, blocking=blocking, patience=settings.timeout)
+        self._spread = None if wire.together else Spread(wire, self._names, codec, self._keeper)
         self._ends = Ends(wire, self._names, codec, self._keeper, self._spread, self._deadline)
         _stores.add(self)
         self._census = Census(wire, self._names, patience=settings.timeout)
