@@ -40,10 +40,10 @@ class Proxies:
         self.proxies[port] = made
         return made.port
 
-    def lag(self, seconds: float) -> None:
-        """Let every copy see changes that much later."""
+    def lag(self, seconds: float, *, answers: float = 0.0) -> None:
+        """Let every copy see changes that much later, and every primary hear of it that much later."""
         for proxy in self.proxies.values():
-            proxy.lag = seconds
+            proxy.lag, proxy.answers = seconds, answers
 
     def cut(self, port: int, *, kinds: frozenset[str] = PEERS) -> None:
         """Cut the node at `port` off from its peers, or from others: they may send, and nothing arrives."""
@@ -72,7 +72,8 @@ class Proxy:
     def __init__(self, target: int) -> None:
         self.port = free_port()
         self.target = target
-        self.lag = 0.0
+        self.lag = 0.0  # seconds, of what this node sends to its copies
+        self.answers = 0.0  # seconds, of what they send back
         self.reads: list[float] = []  # when clients read here, by the monotonic clock
         self._cut: frozenset[str] = frozenset()
         self._passages: set[_Passage] = set()
@@ -134,7 +135,8 @@ class _Passage:
         self.kind = ""
         self._near_reader, self._near_writer = near
         self._far_reader, self._far_writer = far
-        self._late: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        self._to_copy: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        self._from_copy: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
 
     def close(self) -> None:
         for writer in (self._near_writer, self._far_writer):
@@ -142,7 +144,15 @@ class _Passage:
                 writer.transport.abort()
 
     async def run(self) -> None:
-        pumps = [asyncio.create_task(work()) for work in (self._up, self._down, self._deliver)]
+        pumps = [
+            asyncio.create_task(work)
+            for work in (
+                self._up(),
+                self._down(),
+                self._deliver(self._to_copy, self._near_writer),
+                self._deliver(self._from_copy, self._far_writer),
+            )
+        ]
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -152,10 +162,14 @@ class _Passage:
             self.close()
 
     async def _up(self) -> None:
+        loop = asyncio.get_running_loop()
         while data := await self._near_reader.read(65536):
             if not self.kind:
                 self.kind = "replica" if data.startswith(_REPLICA) else "sentinel" if b"sentinel-" in data else "client"
             if self.proxy.is_cut(self.kind):
+                continue
+            if self.kind == "replica":
+                self._from_copy.put_nowait((loop.time() + self.proxy.answers, data))
                 continue
             if self.kind == "client" and any(word in data for word in _READS):
                 self.proxy.reads.append(time.monotonic())
@@ -168,16 +182,17 @@ class _Passage:
             if self.proxy.is_cut(self.kind):
                 continue
             if self.kind == "replica":
-                await self._late.put((loop.time() + self.proxy.lag, data))
+                self._to_copy.put_nowait((loop.time() + self.proxy.lag, data))
             else:
                 self._near_writer.write(data)
                 await self._near_writer.drain()
 
-    async def _deliver(self) -> None:
+    async def _deliver(self, late: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
+        """Pass on what waits, in order, when its time has come; what waits when the node dies is lost with it."""
         loop = asyncio.get_running_loop()
         while True:
-            due, data = await self._late.get()
+            due, data = await late.get()
             await asyncio.sleep(max(0.0, due - loop.time()))
             if not self.proxy.is_cut(self.kind):
-                self._near_writer.write(data)
-                await self._near_writer.drain()
+                writer.write(data)
+                await writer.drain()
