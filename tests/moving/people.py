@@ -34,6 +34,8 @@ class People:
         self.cookies: dict[int, str] = {}
         self.clicks: dict[int, int] = {}
         self.gone: list[tuple[int, str]] = []
+        # Not tried before the end: whoever uses what a sign-in left behind is a thief, and ends what took its place.
+        self.renewed: list[str] = []
         self.busy: set[int] = set()
         self.until = time.monotonic() + settings["seconds"]
         self.stop_file = Path(settings["stop"])
@@ -100,7 +102,7 @@ class People:
             old = self.cookie(number)
             session.login(user_of(number))
             self.keep(number, await self.sessions.commit(session))
-            self.gone.append((number, old))
+            self.renewed.append(old)
             self.seen["sign-ins"] += 1
         elif len(self.mine) > 50:
             old = self.cookie(number)
@@ -127,7 +129,7 @@ class People:
                 self.seen["signed out of nowhere"] += 1
             elif session.get("clicks", 0) < self.clicks.get(number, 0):
                 self.seen["clicks lost"] += 1
-        for _, cookie in self.gone:
+        for cookie in (*(cookie for _, cookie in self.gone), *self.renewed):
             if (await self.sessions.open(self.facts(cookie))).user_id is not None:
                 self.seen["revived"] += 1
 
