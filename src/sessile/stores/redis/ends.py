@@ -56,7 +56,7 @@ class Ends:
         """End one session."""
         end = self._end(session_id, tombstone)
         try:
-            done = await self._surely((end,))
+            done = await self._surely((end,), self._deadline())
         except BaseException:  # whoever stops waiting wants it done all the same
             self._keeper.keep((end,), ("",), certain=False)
             raise
@@ -66,7 +66,7 @@ class Ends:
 
     async def retire(self, session_id: str, tombstone: Tombstone, mark: bytes) -> Ending | Stale | Gone:
         """End one session if its mark is still this one."""
-        done = await self._surely((self._end(session_id, tombstone, mark),))
+        done = await self._surely((self._end(session_id, tombstone, mark),), self._deadline())
         reply = done.replies[0]
         if reply[0] == _DONE:
             return await self._ended(session_id, self._end(session_id, tombstone), done)
@@ -90,7 +90,7 @@ class Ends:
         groups = [keys] if self._spread is None else [(key,) for key in keys]
         ends = [(group[0], scripts.END_EVERYTHING.once(group, stamp, now)) for group in groups]
         try:
-            done = await self._surely(ends)
+            done = await self._surely(ends, self._deadline())
         except BaseException:
             self._keeper.keep(ends, [""] * len(ends), certain=False)
             raise
@@ -120,17 +120,18 @@ class Ends:
     async def _end_user(
         self, owner: bytes, tombstone: Tombstone, keep: frozenset[str]
     ) -> tuple[list[str], bool, list[str]]:
+        deadline = self._deadline()
         if self._spread is None:
             key = self._names.index(owner)
             command = scripts.END_USER.once((key,), self._prefix, owner, *tomb(tombstone), *filter(is_id, keep))
-            done = await self._surely(((key, command),))
+            done = await self._surely(((key, command),), deadline)
             ended = [raw.decode() for raw in done.replies[0][::2]]
             return ended, done.certain, done.identities * len(ended)
-        alive, coming = await self._spread.kills(owner, tombstone, keep, self._deadline())
-        first = await self._surely([(kill.key, kill.command) for kill in alive])
-        await self._spread.leave(owner, [kill.entry for kill in (*alive, *coming)], self._deadline())
-        coming = await self._spread.coming(coming, tombstone, self._deadline())
-        then = await self._surely([(kill.key, kill.command) for kill in coming])
+        alive, coming = await self._spread.kills(owner, tombstone, keep, deadline)
+        first = await self._surely([(kill.key, kill.command) for kill in alive], deadline)
+        await self._spread.leave(owner, [kill.entry for kill in (*alive, *coming)], deadline)
+        coming = await self._spread.coming(coming, tombstone, deadline)
+        then = await self._surely([(kill.key, kill.command) for kill in coming], deadline)
         replies, identities = [*first.replies, *then.replies], [*first.identities, *then.identities]
         ended_by = {
             kill.session_id: identity
@@ -147,9 +148,8 @@ class Ends:
             if session_id not in keep and record.control.created_at <= tombstone.at
         ]
 
-    async def _surely(self, ends: Sequence[End]) -> _Done:
+    async def _surely(self, ends: Sequence[End], deadline: float) -> _Done:
         """Carry out ends, each on its server, wherever that is now."""
-        deadline = self._deadline()
         done = _Done([None] * len(ends), True, [""] * len(ends))
         left = list(range(len(ends)))
         for _ in range(_HOPS):
