@@ -10,6 +10,24 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "requirement(*numbers): the requirements that this test shows")
 
 
+# What starts servers, or as many processes as a race needs, is left out of `make quick`.
+_WITH_SERVERS = (
+    "stores/test_redis",
+    "stores/test_near",
+    "stores/test_memcached",
+    "stores/test_sql.",
+    "stores/test_sql_",
+)
+_WITH_SERVERS += ("stores/test_moving", "stores/test_review_networked", "legacy/", "support/test_servers", "failure/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of networked stores as slow."""
+    for item in items:
+        if any(f"/tests/{place}" in item.path.as_posix() for place in _WITH_SERVERS):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """Run async tests on asyncio alone; a test that also promises trio overrides this."""

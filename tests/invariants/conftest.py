@@ -17,8 +17,8 @@ Make = Callable[..., World]
 
 
 def _param(store: str) -> Any:
-    """Leave stores behind a socket out of the quick tests."""
-    return store if store in (*EMBEDDED, "cookie") else pytest.param(store, marks=pytest.mark.slow)
+    """Leave all but the embedded stores out of the quick tests."""
+    return store if store in EMBEDDED else pytest.param(store, marks=pytest.mark.slow)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
