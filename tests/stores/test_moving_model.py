@@ -15,12 +15,14 @@ HYPOTHESIS_PROFILE=thorough python -m pytest --timeout=0 tests/stores/test_movin
 from __future__ import annotations
 
 import os
+import random
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -156,6 +158,10 @@ class Moves(RuleBasedStateMachine):
         new: Any = Stepped(self.new)
         return Moving(old, new, create_in_old=in_old, clock=lambda: self.now, entropy=self.entropy)
 
+    def process_at_once(self) -> Moving:
+        """Return a process that nobody comes between."""
+        return Moving(self.old, self.new, clock=lambda: self.now, entropy=self.entropy)
+
     def entropy(self, count: int) -> bytes:
         """Return bytes that nobody else gets."""
         self.serial += 1
@@ -202,7 +208,8 @@ class Moves(RuleBasedStateMachine):
         overtaken = any(
             one.meets(user) and (one.finished_at is None or one.finished_at >= since) for one in self.enders
         )
-        self.known[session_id] = Promise(user, set(record.data), record.seen_at, ends=int(overtaken))
+        expired = record.seen_at + IDLE <= self.now
+        self.known[session_id] = Promise(user, set(record.data), record.seen_at, ends=int(overtaken or expired))
 
     def expire(self) -> None:
         """Promise nothing more of what nobody used for long."""
@@ -507,7 +514,7 @@ class Moves(RuleBasedStateMachine):
         return session_id in self.known and self.known[session_id].is_certain
 
     def _run_the_mover(self) -> None:
-        moving = Moving(self.old, self.new, clock=lambda: self.now, entropy=self.entropy)
+        moving = self.process_at_once()
 
         def finish() -> None:
             for _, record in drive(self.new.scan(None, 1000)).sessions:
@@ -523,8 +530,94 @@ class Moves(RuleBasedStateMachine):
         finish()
 
 
+Act = Callable[[Moves, random.Random], Coroutine[Any, Any, None]]
+MOVERS: tuple[Act, ...] = (lambda one, dice: one.move(one.pick(dice.randrange(2))), lambda one, _: one.bring())
+OTHERS: tuple[Act, ...] = (
+    lambda one, dice: one.touch(one.pick(dice.randrange(2))),
+    lambda one, dice: one.write(one.pick(dice.randrange(2)), dice.choice("abc"), rotating=False),
+    lambda one, dice: one.write(one.pick(dice.randrange(2)), "", rotating=True),
+    lambda one, dice: one.look(one.pick(dice.randrange(2))),
+    lambda one, dice: one.end(one.pick(dice.randrange(2))),
+    lambda one, dice: one.end_many("ann", one.pick(dice.randrange(2)) if dice.random() < 0.6 else None),
+    lambda one, _: one.end_many(None, None),
+    lambda one, _: one.list_user("ann"),
+    lambda one, dice: one.create("ann", dice.choice((None, 2, 3)), in_old=False),
+    lambda one, dice: one.renew(
+        one.pick(dice.randrange(2)), required=dice.random() < 0.5, limit=dice.choice((None, 2)), in_old=False
+    ),
+    lambda one, dice: one.renew(one.pick(dice.randrange(2)), required=False, limit=None, in_old=True),
+)
+
+
+def meet(seed: int) -> None:
+    """Let a few acts on one or two sessions meet, with few changes of turn: where most races are, they are short."""
+    dice = random.Random(seed)
+    one = Moves()
+    one.sessions_in_the_old_store(["ann"] * dice.choice((1, 1, 2)))
+    waiting = [
+        dice.choice(MOVERS[:1]),
+        *(dice.choice((*MOVERS, *OTHERS, *OTHERS)) for _ in range(dice.choice((1, 2, 3)))),
+    ]
+    if dice.random() < 0.3:
+        waiting.append(MOVERS[0])
+    if dice.random() < 0.8:
+        dice.shuffle(waiting)
+    while waiting or one.acts:
+        if waiting and (not one.acts or dice.random() < 0.5):
+            one.begin("act", waiting.pop()(one, dice))
+        chosen = dice.randrange(len(one.acts)) if one.acts else None
+        if chosen is not None:
+            steps = dice.choice((1, 2, 3, 4, 5, 6, 8, 99))
+            alive = all(one.go(chosen) for _ in range(steps))
+            if alive and dice.random() < 0.12:
+                one.somebody_dies(chosen)
+        if dice.random() < 0.1:
+            one.time_passes(dice.choice((10.0, 400.0)))
+            one.somebody_sweeps()
+        elif dice.random() < 0.05:
+            one.now += 1.0
+    one.teardown()
+
+
+@requirement("R25", "R42", "R43", "R44", "R49", "R61", "R64", "R66")
+def test_whatever_meets_a_move_keeps_every_promise() -> None:
+    """Many short meetings, by number: `meet(number)` shows one again."""
+    for seed in range(int(os.environ.get("MEETINGS", "6000"))):
+        try:
+            meet(seed)
+        except AssertionError as error:
+            raise AssertionError(f"meeting {seed}: {error}") from error
+
+
+@requirement("R42", "R61")
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_copy_made_long_after_the_move_never_arrives(*, dies: bool) -> None:
+    """A mover hangs with a session in its hand; another moves it, it is ended, and everyone has forgotten that."""
+    one = Moves()
+    one.sessions_in_the_old_store(["ann"])
+    session_id = one.pick(0)
+    one.begin("hangs", one.move(session_id))
+    one.go(0)  # it has read the session
+    drive(one.process_at_once().move(session_id))
+    drive(one.process_at_once().end(session_id, one.tombstone(EndReason.ADMIN)))
+    one.now += 400.0
+    one.somebody_sweeps()
+    assert drive(one.new.load(session_id)) is None
+    one.go(0)  # it leaves its copy
+    assert [is_parked(record) for _, record in drive(one.new.of_user("ann"))] == [True]
+    if dies:
+        one.somebody_dies(0)
+    assert drive(one.process_at_once().load(session_id)) is None
+    assert drive(one.process_at_once().of_user("ann")) == ()
+    while one.acts:
+        one.go(0)
+    one._run_the_mover()
+    assert drive(one.process_at_once().load(session_id)) is None
+    assert drive(one.new.of_user("ann")) == ()
+
+
 Moves.TestCase.settings = settings(
-    max_examples=int(os.environ.get("MOVES", "5000" if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else "150")),
+    max_examples=int(os.environ.get("MOVES", "5000" if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else "40")),
     stateful_step_count=60,
     deadline=None,
     derandomize=os.environ.get("HYPOTHESIS_PROFILE") != "thorough",

@@ -146,11 +146,12 @@ class Journey:
         raise StoreUnavailable("a session's copy changed faster than it could be written")
 
     async def _leave(self, session_id: str, found: Loaded) -> None:
-        """Finish with a session that lives in the old store no more: it arrives, or its copy goes."""
-        if isinstance(found, Tombstone) and has_moved(found) and await self.arrive(session_id, found):
-            return
+        """Finish with a session that lives in the old store no more: it arrives, and a copy that never can goes."""
+        if isinstance(found, Tombstone) and has_moved(found):
+            await self.arrive(session_id, found)
         name = parked_id(session_id)
         present: Loaded = await self._new.load(name)
-        if isinstance(present, Record):
+        parked = parked_in(present)
+        if isinstance(present, Record) and not (parked is not None and names(found, parked)):
             aside = self.aside(present.control.user)
             await self._new.retire(name, aside, revision=present.revision, version=present.version)
