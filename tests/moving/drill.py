@@ -77,7 +77,7 @@ def move(source: str, target: str, count: int, folder: Path, *, shown: int = 300
         first = _mover(old, new)
         moved = _wait_until_some_moved(first, new, count)
         first.send_signal(signal.SIGKILL)
-        first.wait()
+        first.communicate()
         second = _mover(old, new)
         out, err = second.communicate()
         if second.returncode not in (0, 1):
