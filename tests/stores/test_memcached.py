@@ -139,7 +139,7 @@ class Door:
 
     def open(self, *nodes: Node | int, prefix: str | None = None, **options: object) -> MemcachedStore:
         ports = [node if isinstance(node, int) else node.port for node in nodes]
-        options = {"prefix": prefix or f"{new_id()}:"} | options
+        options = {"prefix": prefix or f"{new_id()}:", "timeout": 10} | options
         query = "&".join(f"{name}={value}" for name, value in options.items())
         hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
         store = open_store(f"memcached://{hosts}?{query}", blocking=self.blocking)
