@@ -309,8 +309,9 @@ class TestEnds:
         bench.stand(FlaskCookie(secret_key=SECRET, until=UNTIL, max_age=1000))
         bench.visit(cookie)
         mark, standing = sorted(held.expires_at for held in bench.store._held.values() if isinstance(held, Tombstone))
-        assert 998 < mark - bench.rig.now < 1002
-        bench.advance(1002)
+        skew = bench.rig.policy.clock_skew  # another node may take the cookie for so much longer
+        assert 998 < mark - bench.rig.now - skew < 1002
+        bench.advance(1002 + skew)
         bench.run(bench.rig.engine.sweep(100))
         left = [held.expires_at for held in bench.store._held.values() if isinstance(held, Tombstone)]
         assert left == [standing], "one alone, for operators' tools"

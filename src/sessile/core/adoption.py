@@ -5,11 +5,11 @@ stand: until the browser shows a token of generation 0, every response to the ol
 response); for `grace` after that it is served; later it is a replay, and the session ends (R30).
 
     step    store                                                    if the process stops right after it
-    1       load the mark: a tombstone says "adopted", go to 6       -
+    1       load the mark: a tombstone says "adopted", go to 5       -
     2       read the old session                                     -
     3       create the mark                                          the next request goes on with step 4
-    4       create the session, which ends the mark: one step        the next request goes on with step 6
-    5       ended all at once since? then end it                     -
+    4       create the session, which ends the mark: one step        the next request goes on with step 5
+    5       ended all at once since? then end it                     the next request does it, before step 6
     6       end the old session                                      the next request does it
     7       the session is served, the old cookie deleted            as with a lost response
 
@@ -27,7 +27,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 from ..errors import StoreError, StoreUnavailable
 from . import events
@@ -130,7 +130,7 @@ class Adoption:
             old = bridge.recognise(facts, now) if now < bridge.until else None
             if old is None:
                 continue
-            case = _Case(self, bridge, tally, Visitor(*visitor()), now)
+            case = _Case(self, bridge, tally, Visitor(*visitor()), facts, now)
             if isinstance(old, Refusal):
                 case.refuse(old.why)
                 continue
@@ -164,7 +164,7 @@ class Adoption:
             old = bridge.recognise(facts, now) if now < bridge.until and delete not in done else None
             if old is None or isinstance(old, Refusal):
                 continue
-            await put_mark(self._store, mark_id(bridge.kind, old.identity), _horizon(bridge, old), now)
+            await put_mark(self._store, mark_id(bridge.kind, old.identity), self.horizon(bridge, old, facts, now), now)
             try:
                 await bridge.end(old)
             except StoreError:
@@ -189,6 +189,19 @@ class Adoption:
         """Tell the sinks."""
         self._tell(event)
 
+    def horizon(self, bridge: OpenBridge, old: OldSession, facts: Facts, now: float) -> float:
+        """Return until when a mark is kept: every bridge that could read the cookie refuses it by then, or is gone.
+
+        A node whose clock is behind refuses it later than the others.
+        """
+        last = 0.0
+        for one in self.bridges:
+            same = one.recognise(facts, now) if one is not bridge and one.kind == bridge.kind else old
+            if isinstance(same, OldSession) and same.identity == old.identity:
+                refused = one.until + MONTH if same.expires_at is None else same.expires_at + 1.0
+                last = max(last, refused + self._policy.clock_skew)
+        return last
+
     def tokens(self, bridge: OpenBridge, old: OldSession) -> tuple[Token, ...]:
         """Return the token that the old cookie is worth, under each key of the ring, newest first."""
         what = bridge.kind + b"\0" + old.identity
@@ -207,13 +220,16 @@ class _Refused(Exception):
 class _Case:
     """Adopt the session of one old cookie."""
 
-    __slots__ = ("_adoption", "_bridge", "_now", "_tally", "_visitor")
+    __slots__ = ("_adoption", "_bridge", "_facts", "_now", "_tally", "_visitor")
 
-    def __init__(self, adoption: Adoption, bridge: OpenBridge, tally: Tally, visitor: Visitor, now: float) -> None:
+    def __init__(
+        self, adoption: Adoption, bridge: OpenBridge, tally: Tally, visitor: Visitor, facts: Facts, now: float
+    ) -> None:
         self._adoption = adoption
         self._bridge = bridge
         self._tally = tally
         self._visitor = visitor
+        self._facts = facts
         self._now = now
 
     def refuse(self, why: Why) -> None:
@@ -242,15 +258,10 @@ class _Case:
         sid = session_id(token.seed)
         if held is None:
             await store.create(mark, pending_mark(now))
-        if not await self._create(
-            sid, record, mark, Tombstone(EndReason.RENEWED, now, _horizon(bridge, old), found.user)
-        ):
+        if not await self._create(sid, record, mark, Tombstone(EndReason.RENEWED, now, self._horizon(old), found.user)):
             return await self._resume(old, now)
         if await self._adoption.shutouts.is_closed(found.user):
-            tombstone = Tombstone(EndReason.USER, now, now + self._adoption.policy.tombstone, found.user)
-            await store.end(sid, tombstone)
-            await self._end(old)
-            raise _Refused("closed", spent=True)
+            await self._shut_out(old, sid, found.user)
         await self._adoption.shutouts.say_that_bridges_stand()
         self._tally.adopted += 1
         self._adoption.tell(
@@ -278,6 +289,8 @@ class _Case:
                 sid = session_id(token.seed)
                 loaded = await self._adoption.store.load(sid)
                 if loaded is not None:
+                    if isinstance(loaded, Record):
+                        await self._check(old, sid, loaded.control)
                     await self._end(old)
                     if not isinstance(loaded, Record):
                         self._tally.count("spent")  # the engine tells why
@@ -285,6 +298,25 @@ class _Case:
         if is_young:
             raise StoreUnavailable("an old session is being adopted by another request")
         raise _Refused("spent", spent=True)
+
+    async def _check(self, old: OldSession, sid: str, control: Control) -> None:
+        """Do step 5 again: whoever has adopted it may have stopped before, or is not there yet.
+
+        What was ended at once later than that has met the session itself, and may have kept it.
+        """
+        at = await self._adoption.shutouts.closed_at(control.user)
+        if at is not None and at <= control.created_at + self._adoption.policy.clock_skew:
+            await self._shut_out(old, sid, control.user)
+
+    async def _shut_out(self, old: OldSession, sid: str, user: str | None) -> NoReturn:
+        now = self._now
+        tombstone = Tombstone(EndReason.USER, now, now + self._adoption.policy.tombstone, user)
+        await self._adoption.store.end(sid, tombstone)
+        await self._end(old)
+        raise _Refused("closed", spent=True)
+
+    def _horizon(self, old: OldSession) -> float:
+        return self._adoption.horizon(self._bridge, old, self._facts, self._now)
 
     async def _find(self, old: OldSession) -> Found:
         try:
@@ -364,8 +396,3 @@ class _Case:
             place=visitor.place,
         )
         return Record(control, data, now, self._adoption.policy.deadline(control, now))
-
-
-def _horizon(bridge: OpenBridge, old: OldSession) -> float:
-    """Return until when a mark is kept: the old library refuses the cookie itself by then, or the bridge is gone."""
-    return bridge.until + MONTH if old.expires_at is None else old.expires_at + 1.0

@@ -274,9 +274,11 @@ def storable(data: Mapping[str, Any], limit: int) -> tuple[dict[str, bytes], tup
             kept[key] = values.encode(key, value)
         except (DataError, ValueError, RecursionError):
             dropped.append(key)
-    while kept and sum(len(key) + len(value) for key, value in kept.items()) > limit:
-        largest = max(kept, key=lambda key: len(kept[key]))
-        del kept[largest]
+    size = sum(len(key) + len(value) for key, value in kept.items())
+    for largest in sorted(kept, key=lambda key: len(kept[key]), reverse=True):
+        if size <= limit:
+            break
+        size -= len(largest) + len(kept.pop(largest))
         dropped.append(largest)
     return kept, tuple(dropped)
 

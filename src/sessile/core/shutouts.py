@@ -69,13 +69,21 @@ class Shutouts:
 
     async def is_closed(self, user: str | None) -> bool:
         """Tell whether all sessions, or all of this user's, were ended at once while bridges stood."""
+        return await self.closed_at(user) is not None
+
+    async def closed_at(self, user: str | None) -> float | None:
+        """Return when that first was (seconds since 1970), None if it never was."""
         marks = [mark_id(_EVERYTHING, slot) for slot in _SLOTS]
         if user is not None:
             marks.append(_user_mark(user))
+        first: float | None = None
         for mark in marks:
-            if await self._store.load(mark) is not None:
-                return True
-        return False
+            held = await self._store.load(mark)
+            if held is not None:
+                # A mark that is being made, or is not readable, says when it was begun, or nothing: then it was always.
+                at = held.at if isinstance(held, Tombstone) else held.seen_at if isinstance(held, Record) else 0.0
+                first = at if first is None else min(first, at)
+        return first
 
     async def say_that_bridges_stand(self) -> None:
         """Leave a mark that says so, once a process; see `standing_until`."""

@@ -138,9 +138,16 @@ _TAGS: Final[dict[str, Callable[[Any], Any]]] = {
 
 
 def untag(value: Any) -> Any:
-    """Return what Flask's TaggedJSONSerializer wrote; a tag that is not Flask's own makes the value `LOST`."""
+    """Return what Flask's TaggedJSONSerializer wrote; `LOST` for a tag that is not Flask's own, or too deep a value."""
+    try:
+        return _untagged(value)
+    except RecursionError:  # JSON is read deeper than it can be walked
+        return LOST
+
+
+def _untagged(value: Any) -> Any:
     if isinstance(value, list):
-        items = [untag(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+        items = [_untagged(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
         return LOST if any(item is LOST for item in items) else items
     if not isinstance(value, dict):
         return value
@@ -151,7 +158,7 @@ def untag(value: Any) -> Any:
             # A mapping that looked like a tag, and was escaped.
             return _mapping({name[:-2]: one for name, one in cast("dict[str, Any]", item).items()})
         if key in _TAGS:
-            return _tagged(key, untag(item))
+            return _tagged(key, _untagged(item))
         if key.startswith(" "):
             # Flask's own tags begin with a blank, and so do those that applications add; no key that people write does.
             return LOST
@@ -159,14 +166,14 @@ def untag(value: Any) -> Any:
 
 
 def _mapping(given: dict[str, Any]) -> Any:
-    found = {key: untag(item) for key, item in given.items()}
+    found = {key: _untagged(item) for key, item in given.items()}
     return LOST if any(item is LOST for item in found.values()) else found
 
 
 def _tagged(key: str, item: Any) -> Any:
     try:
         return LOST if item is LOST else _TAGS[key](item)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         return LOST
 
 

@@ -18,6 +18,8 @@ USER: Final[UserOf] = ("user_id", "_user_id")
 _SALT: Final = b"itsdangerous.Signer"
 _FORTNIGHT: Final = dt.timedelta(days=14)  # SessionMiddleware's max_age
 _YEAR: Final = 3600.0 * 24 * 30 * 12  # what starsessions' CookieStore takes for a session cookie
+# Both sign in the same way: a cookie that both bridges can read is one session, adopted once.
+_KIND: Final = b"starlette"
 _METADATA: Final = frozenset({"__metadata__"})
 _SID: Final = re.compile(r"[0-9A-Za-z_-]{16,512}")
 
@@ -44,7 +46,7 @@ class StarletteCookie:
             secret_key,
             None if max_age is None else lifetime(max_age, "max_age"),
         )
-        self._settled = settle(terms, until, name="starlette", cookie="session", user=USER)
+        self._settled = settle(terms, until, name="starlette", cookie="session", user=USER, kind=_KIND)
 
     def open(self, *, blocking: bool) -> OpenBridge:
         """Return the bridge ready for use; it waits for nothing."""
@@ -68,7 +70,7 @@ class StarsessionsCookie:
         self, *, secret_key: Secrets, until: Until, lifetime: float | dt.timedelta = 0, **terms: Unpack[Terms]
     ) -> None:
         self._cookies = _SignedJson(secret_key, _lifetime(lifetime))
-        self._settled = settle(terms, until, name="starsessions-cookie", cookie="session", user=USER)
+        self._settled = settle(terms, until, name="starsessions-cookie", cookie="session", user=USER, kind=_KIND)
 
     def open(self, *, blocking: bool) -> OpenBridge:
         """Return the bridge ready for use; it waits for nothing."""

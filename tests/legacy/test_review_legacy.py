@@ -1,0 +1,147 @@
+"""What a hostile review of the bridges found: old sessions that came back, and ones that stopped a worker."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from sessile.core.legacy import storable
+from sessile.core.policy import DAY, Policy
+from sessile.core.record import EndReason
+from sessile.core.session import Session
+from sessile.errors import StoreUnavailable
+from sessile.legacy import FlaskCookie, StarletteCookie, StarsessionsCookie, formats
+from tests.legacy.bench import Bench
+from tests.legacy.own import OwnBridge
+from tests.legacy.peers import SECRET, UNTIL, FlaskPeer, StarlettePeer
+from tests.support.requirements import requirement
+
+
+def sign_out(session: Session) -> None:
+    """Be the view that signs out."""
+    session.logout()
+
+
+class TestAfterTheEnd:
+    """What ended does not come back by way of an old cookie."""
+
+    @requirement("R45", "R62")
+    @pytest.mark.parametrize("failing", [1, 2, 3])
+    def test_an_outage_during_the_adoption_does_not_let_in_who_was_signed_out_everywhere(self, failing: int) -> None:
+        """The session is there, whether it may be was never answered; the thief comes again."""
+        own, bench = OwnBridge({"k1": {"user_id": "ada"}}), Bench()
+        bench.stand(own)
+        bench.run(bench.rig.engine.end_user("ada", EndReason.LOGOUT))
+        load, loads = bench.store.load, 0
+
+        async def broken(session_id: str) -> Any:
+            nonlocal loads
+            loads += 1
+            if loads > failing:
+                raise StoreUnavailable("down")
+            return await load(session_id)
+
+        bench.store.load = broken
+        with pytest.raises(StoreUnavailable):
+            bench.visit("old=k1")
+        bench.store.load = load
+        assert bench.visit("old=k1").user is None
+        assert bench.visit("old=k1").user is None
+        assert bench.live() == 0
+
+    @requirement("R45", "R64")
+    def test_nor_who_was_there_before_everything_ended(self) -> None:
+        """Nobody is too small for it."""
+        own, bench = OwnBridge({"k2": {"cart": ["milk"]}}), Bench()
+        bench.stand(own)
+        bench.run(bench.rig.engine.end_everything())
+        load, loads = bench.store.load, 0
+
+        async def broken(session_id: str) -> Any:
+            nonlocal loads
+            loads += 1
+            if loads > 1:
+                raise StoreUnavailable("down")
+            return await load(session_id)
+
+        bench.store.load = broken
+        with pytest.raises(StoreUnavailable):
+            bench.visit("old=k2")
+        bench.store.load = load
+        assert bench.visit("old=k2").data == {}
+        assert bench.live() == 0
+
+    @requirement("R62")
+    def test_the_tab_that_ended_the_others_keeps_its_session_though_it_still_sends_the_old_cookie(self) -> None:
+        """An end that came after the adoption has met the session itself, and has kept it."""
+        own, bench = OwnBridge({"k1": {"user_id": "ada"}}), Bench()
+        bench.stand(own)
+        mine = bench.visit("old=k1")
+        bench.advance(6)
+        bench.run(bench.rig.engine.end_user("ada", EndReason.LOGOUT, frozenset({str(mine.id)})))
+        assert bench.visit("old=k1").user == "ada"
+
+    @requirement("R49")
+    def test_a_cookie_that_two_bridges_can_read_is_not_adopted_by_the_second_after_the_end(self) -> None:
+        """Starlette's middleware and starsessions sign in the same way, and call their cookies the same."""
+        cookie, bench = StarlettePeer().write({"user_id": "ada"}), Bench(policy=Policy(tombstone=DAY))
+        bench.stand(
+            StarletteCookie(secret_key=SECRET, until=UNTIL, max_age=14 * DAY),
+            StarsessionsCookie(secret_key=SECRET, until=UNTIL),
+        )
+        adopted = bench.visit(cookie)
+        assert adopted.user == "ada"
+        bench.visit(bench.ours(adopted.token), sign_out)
+        bench.advance(3 * DAY)
+        bench.run(bench.rig.engine.sweep(100))
+        assert bench.visit(cookie).user is None
+
+    @requirement("R38", "R49")
+    def test_a_node_whose_clock_is_behind_does_not_adopt_again_what_the_others_have_forgotten(self) -> None:
+        """A mark outlives the cookie by as much as clocks may differ."""
+        cookie, bench = FlaskPeer().write({"_user_id": "ada"}), Bench()
+        bench.stand(FlaskCookie(secret_key=SECRET, until=UNTIL, max_age=2 * DAY))
+        adopted = bench.visit(cookie)
+        bench.visit(bench.ours(adopted.token), sign_out)
+        bench.advance(2 * DAY + 1)
+        bench.run(bench.rig.engine.sweep(100))
+        bench.advance(-bench.rig.policy.clock_skew)  # the same request, at the node that is behind
+        assert bench.visit(cookie).user is None
+
+
+class TestWorkers:
+    """No old session stops the worker that reads it."""
+
+    @pytest.mark.parametrize(
+        "date",
+        [
+            "Thu, 01 Jan 99999999999999999999 00:00:00 GMT",
+            "Thu, 99999999999999 Jan 2020 00:00:00 GMT",
+            "Thu, 01 Jan 2020 99999999999:00:00 GMT",
+        ],
+    )
+    def test_a_date_beyond_all_dates_is_lost(self, date: str) -> None:
+        """And the rest of the session is not."""
+        assert formats.untag({" d": date}) is formats.LOST
+
+    @pytest.mark.parametrize("depth", [100, 300, 500, 900])
+    def test_a_nested_value_is_read_or_lost(self, depth: int) -> None:
+        """JSON is read deeper than it can be walked."""
+        data = formats.read_json(b'{"a":' + b"[" * depth + b"]" * depth + b"}")
+        assert isinstance(data, dict)
+        found = formats.untag(data["a"])
+        assert found is formats.LOST or json.dumps(found) == "[" * depth + "]" * depth
+
+    def test_many_small_values_are_dropped_in_no_time(self) -> None:
+        """The largest go first; who fills a session with a hundred thousand of them stops nobody."""
+        data: dict[str, Any] = {f"k{number:06}": number for number in range(50_000)} | {"largest": "x" * 60_000}
+        began = time.process_time()
+        kept, dropped = storable(data, 65_536)
+        assert time.process_time() - began < 5
+        assert "largest" in dropped
+        total = sum(len(key) + len(value) for key, value in kept.items())
+        assert 65_000 < total <= 65_536
+        assert len(kept) + len(dropped) == len(data)
