@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from sessile.core.bridge import drive
-from sessile.core.ports import AtLimit, Created, Gone, Page, Replaces, Stale
+from sessile.core.ports import AtLimit, Created, Gone, Page, Replaces, Stale, Taken
 from sessile.core.record import SCHEMA, Change, Control, EndReason, Record, Tombstone
 from sessile.errors import StoreUnavailable
 from sessile.stores.memory import MemoryStore
@@ -318,6 +318,14 @@ class Moves(RuleBasedStateMachine):
                 return
             assert isinstance(answer, Stale), answer
             found = answer.record
+
+    async def write_at_once(self, session_id: str) -> None:
+        """Save a key, with nobody in between."""
+        found = await self.process_at_once().load(session_id)
+        assert isinstance(found, Record)
+        change = Change(seen_at=self.now, expires_at=self.now + IDLE, put={"late": b"\x01"})
+        assert isinstance(await self.process_at_once().save(session_id, change, found), Record)
+        self.known[session_id].keys.add("late")
 
     async def touch(self, session_id: str) -> None:
         """Move the times."""
@@ -616,6 +624,61 @@ def test_a_copy_made_long_after_the_move_never_arrives(*, dies: bool) -> None:
     assert drive(one.new.of_user("ann")) == ()
 
 
+@requirement("R43")
+def test_an_older_copy_never_takes_the_place_of_a_newer_one() -> None:
+    """One mover hangs with what it has read; another has parked what was saved since, and goes on after it."""
+    one = Moves()
+    one.sessions_in_the_old_store(["ann"])
+    session_id = one.pick(0)
+    one.begin("leaves a copy and dies", one.move(session_id))
+    one.go(0)
+    one.go(0)
+    one.somebody_dies(0)
+    one.begin("hangs", one.move(session_id))
+    one.go(0)  # it has read the session
+    drive(one.write_at_once(session_id))
+    one.begin("moves", one.move(session_id))
+    for _ in range(5):
+        one.go(1)  # it has read the session, written over the copy, and looked once more
+    for _ in range(3):
+        one.go(0)  # create, load, and now it knows that its own is older
+    while len(one.acts) > 1:
+        one.go(1)
+    one.teardown()
+
+
+@requirement("R66")
+@pytest.mark.parametrize("steps", range(9))
+def test_a_limit_counts_a_session_once_wherever_a_mover_stopped(steps: int) -> None:
+    one = Moves()
+    one.sessions_in_the_old_store(["ann"])
+    session_id = one.pick(0)
+    one.begin("dies", one.move(session_id))
+    for _ in range(steps):
+        if one.acts:
+            one.go(0)
+    if one.acts:
+        one.somebody_dies(0)
+    second, third = one.fresh("ann"), one.fresh("ann")
+    assert drive(one.process_at_once().create(second, one.record("ann", {}), limit=2)) == Created()
+    answer = drive(one.process_at_once().create(third, one.record("ann", {}), limit=2))
+    assert isinstance(answer, AtLimit)
+    assert sorted(sid for sid, _ in answer.sessions) == sorted((session_id, second))
+
+
+@requirement("R4")
+@pytest.mark.parametrize("in_old", [True, False])
+def test_an_id_that_the_other_store_holds_is_taken(*, in_old: bool) -> None:
+    one = Moves()
+    session_id = one.fresh("ann")
+    elsewhere = one.new if in_old else one.old
+    assert drive(elsewhere.create(session_id, one.record("ann", {}))) == Created()
+    moving = Moving(one.old, one.new, create_in_old=in_old)
+    assert drive(moving.create(session_id, one.record("ann", {}))) == Taken()
+    drive(elsewhere.end(session_id, one.tombstone(EndReason.ADMIN)))
+    assert drive(moving.create(session_id, one.record("ann", {}))) == Taken()
+
+
 Moves.TestCase.settings = settings(
     max_examples=int(os.environ.get("MOVES", "5000" if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else "40")),
     stateful_step_count=60,
@@ -629,5 +692,5 @@ Moves.TestCase.settings = settings(
 
 
 @requirement("R25", "R42", "R43", "R44", "R49", "R61", "R64", "R66")
-class TestMoves(Moves.TestCase):
+class TestMoves(Moves.TestCase):  # type: ignore[misc,valid-type]
     """Whatever happens in whatever order, nobody is signed out, nothing is lost, nothing comes back."""
