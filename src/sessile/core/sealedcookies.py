@@ -67,6 +67,9 @@ class Found(NamedTuple):
     numbers: tuple[int, int]
     seen_at: float
 
+    def __repr__(self) -> str:
+        return "<Found>"
+
 
 Refusal = Literal["forged", "duplicate", "incomplete"]
 

@@ -257,7 +257,7 @@ def _tombstone(raw: bytes | None) -> Tombstone | None:
 def _user_mark(raw: bytes | None) -> UserMark | None:
     try:
         return None if raw is None else _marks.decode(raw[_DOUBLE.size :])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, ValueError):
         raise _unreadable() from None
 
 
