@@ -88,9 +88,10 @@ class Proxy:
         """Stop listening and close everything."""
         assert self._server is not None
         self._server.close()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for passage in tuple(self._passages):
+            passage.close()
+        if self._tasks:  # they end by themselves: asyncio's streams complain of handlers that are cancelled
+            await asyncio.wait(self._tasks, timeout=5)
 
     def cut(self, kinds: frozenset[str]) -> None:
         """Let nothing of these through, in neither direction."""
