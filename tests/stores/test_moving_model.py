@@ -666,6 +666,20 @@ def test_a_limit_counts_a_session_once_wherever_a_mover_stopped(steps: int) -> N
     assert sorted(sid for sid, _ in answer.sessions) == sorted((session_id, second))
 
 
+@requirement("R66")
+@pytest.mark.parametrize("steps", range(4))
+def test_two_sign_ins_at_once_keep_the_limit_beside_a_session_in_the_old_store(steps: int) -> None:
+    one = Moves()
+    one.sessions_in_the_old_store(["ann"])
+    for _ in range(2):
+        one.begin("creates", one.create("ann", 2, in_old=False))
+        for _ in range(steps):
+            one.go(len(one.acts) - 1)
+    while one.acts:
+        one.go(0)
+    assert len(drive(one.process_at_once().of_user("ann"))) == 2
+
+
 @requirement("R4")
 @pytest.mark.parametrize("in_old", [True, False])
 def test_an_id_that_the_other_store_holds_is_taken(*, in_old: bool) -> None:

@@ -23,6 +23,8 @@ arrives, because that takes the mark, and what was ended in the old store never 
 A touch changes no number, so step 2 does not see it. Therefore who touches moves the times of the old record first and
 those of the copy next, and the mover looks at the old record once more after step 1: one of them sees the other.
 
+On a Redis cluster step 3 takes several commands: whoever is killed between them signs out that one session.
+
 Until the old store is empty, a session that has moved costs one more trip to read and one more to write.
 """
 
