@@ -111,6 +111,19 @@ class TestAfterTheEnd:
         bench.advance(-bench.rig.policy.clock_skew)  # the same request, at the node that is behind
         assert bench.visit(cookie).user is None
 
+    @requirement("R49")
+    def test_an_old_cookie_that_a_sign_out_took_along_is_nobodys_at_once(self) -> None:
+        """There is no adoption under way to wait for, so it is no outage, and costs no more than a look or two."""
+        own, bench = OwnBridge({"k1": {"user_id": "ada"}}), Bench()
+        bench.stand(own)
+        token = bench.rig.sign_in("bob")
+        assert bench.visit(f"old=k1; {bench.ours(token)}", sign_out).forgotten == ("old",)
+        own.rows["k1"] = {"user_id": "ada"}
+        bench.rig.calls.clear()
+        assert bench.visit("old=k1").user is None
+        assert bench.rig.calls == ["load", "load"]
+        assert bench.refusals() == ["spent"]
+
 
 class TestWorkers:
     """No old session stops the worker that reads it."""

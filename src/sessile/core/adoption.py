@@ -164,7 +164,8 @@ class Adoption:
             old = bridge.recognise(facts, now) if now < bridge.until and delete not in done else None
             if old is None or isinstance(old, Refusal):
                 continue
-            await put_mark(self._store, mark_id(bridge.kind, old.identity), self.horizon(bridge, old, facts, now), now)
+            mark, until = mark_id(bridge.kind, old.identity), self.horizon(bridge, old, facts, now)
+            await put_mark(self._store, mark, until, now, EndReason.LOGOUT)
             try:
                 await bridge.end(old)
             except StoreError:
@@ -250,7 +251,8 @@ class _Case:
         mark = mark_id(bridge.kind, old.identity)
         held = await store.load(mark)
         if isinstance(held, Tombstone):
-            return await self._resume(old, held.at)
+            # One that was retired became no session, so there is none to wait for.
+            return await self._resume(old, held.at if held.reason is EndReason.RENEWED else 0.0)
         found = await self._find(old)
         data, dropped = storable(found.data, self._adoption.policy.max_bytes)
         record = self._record(found, data)

@@ -104,10 +104,10 @@ def pending_mark(now: float) -> Record:
     return Record(control, {}, now, now + _PENDING)
 
 
-async def put_mark(store: Store, mark: str, until: float, now: float) -> None:
+async def put_mark(store: Store, mark: str, until: float, now: float, reason: EndReason = EndReason.RENEWED) -> None:
     """Leave a tombstone under an id where nothing has lived."""
     await store.create(mark, pending_mark(now))
-    await store.end(mark, Tombstone(EndReason.RENEWED, now, until))
+    await store.end(mark, Tombstone(reason, now, until))
 
 
 def _user_mark(user: str) -> str:
