@@ -38,7 +38,7 @@ test: setup ## Pass every test: the browser's and those against the built wheel 
 quick: $(STAMPS)/dev servers ## Check style and layers, run the fast tests: under a minute
 	@$(BIN)/ruff check --quiet .
 	@$(MAKE) layers
-	@$(BIN)/python -m pytest -q -n $(WORKERS) -m "$(QUICK)"
+	@HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -n $(WORKERS) -m "$(QUICK)"
 
 check: $(STAMPS)/dev servers lint layers types ## Check style, layers and types, run all tests but the browser's, build the docs strictly
 	@$(BIN)/python -m pytest -q -n $(WORKERS) -m "not browser"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 
@@ -17,14 +19,31 @@ _WITH_SERVERS = (
     "stores/test_memcached",
     "stores/test_sql.",
     "stores/test_sql_",
+    "stores/test_moving",
+    "stores/test_review_networked",
+    "legacy/",
+    "support/test_servers",
+    "failure/",
 )
-_WITH_SERVERS += ("stores/test_moving", "stores/test_review_networked", "legacy/", "support/test_servers", "failure/")
+
+
+def _with_servers(path: Path) -> bool:
+    return any(f"/tests/{place}" in path.as_posix() for place in _WITH_SERVERS)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import nothing of what would be left out as a whole: it takes seconds."""
+    return True if _is_quick(config) and collection_path.suffix == ".py" and _with_servers(collection_path) else None
+
+
+def _is_quick(config: pytest.Config) -> bool:
+    return "not slow" in config.option.markexpr
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of networked stores as slow."""
     for item in items:
-        if any(f"/tests/{place}" in item.path.as_posix() for place in _WITH_SERVERS):
+        if _with_servers(item.path):
             item.add_marker(pytest.mark.slow)
 
 

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.tree
+@pytest.mark.slow
 def test_the_requirements_page_is_up_to_date() -> None:
     """Whoever adds or renames a test runs `make requirements`."""
     command = [sys.executable, ROOT / "tools" / "requirements_page.py", "--check"]

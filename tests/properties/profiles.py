@@ -1,4 +1,4 @@
-"""The hypothesis profiles: `ci` is bounded and always the same; `thorough` searches for as long as you let it.
+"""The hypothesis profiles: `ci` is bounded and always the same, `quick` is less of it, `thorough` searches on and on.
 
 HYPOTHESIS_PROFILE=thorough python -m pytest --timeout=0 tests/properties
 """
@@ -20,6 +20,7 @@ settings.register_profile(
     suppress_health_check=_SLOW,
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
 )
+settings.register_profile("quick", settings.get_profile("ci"), max_examples=25)
 settings.register_profile(
     "thorough",
     max_examples=5000,

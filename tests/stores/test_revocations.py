@@ -403,12 +403,14 @@ class _Redis(Contract):
         self.run(ends.close())
 
 
+@pytest.mark.slow
 class TestRedisBlocking(_Redis):
     """On a Redis, blocking."""
 
     blocking = True
 
 
+@pytest.mark.slow
 class TestRedisAsync(_Redis):
     """On a Redis, on an event loop."""
 
@@ -447,6 +449,7 @@ class TestClusterAsync(_Cluster):
     blocking = False
 
 
+@pytest.mark.slow
 @requirement("R51")
 @pytest.mark.parametrize("blocking", [True, False])
 def test_an_end_is_confirmed_when_the_replica_has_it_and_repeated_until_then(blocking: bool) -> None:
@@ -459,7 +462,7 @@ def test_an_end_is_confirmed_when_the_replica_has_it_and_repeated_until_then(blo
             while first.execute_command("ROLE")[0] != b"master" or not _is_online(first):
                 pass
             run: Callable[[Any], Any] = drive if blocking else runner.run
-            ends = open_revocations(f"redis://127.0.0.1:{primary.port}?timeout=0.4", blocking=blocking)
+            ends = open_revocations(f"redis://127.0.0.1:{primary.port}?timeout=2", blocking=blocking)
             marks = run(ends.begin("ada"))
             mine, other = Claim(new_id(), "ada", *marks), Claim(new_id(), "ada", *marks)
             assert run(ends.end(mine.session_id, tombstone(), mine)).confirmed

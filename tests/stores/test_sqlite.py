@@ -200,6 +200,7 @@ def held(path: Path, seconds: float) -> Iterator[None]:
     output(process)
 
 
+@pytest.mark.slow
 def test_the_loop_does_not_stand_still_behind_another_process(path: Path, store: SqliteStore) -> None:
     """While the write lock is held for two seconds reads answer, the loop ticks, and then all writes succeed."""
 
@@ -245,6 +246,7 @@ def test_the_loop_does_not_wait_for_another_thread(path: Path) -> None:
     asyncio.run(asyncio.wait_for(main(), 10))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocking", [True, False])
 @requirement("R45")
 def test_a_lock_held_beyond_the_budget_is_an_outage(path: Path, store: SqliteStore, blocking: bool) -> None:
@@ -272,6 +274,7 @@ def test_a_lock_held_beyond_the_budget_is_an_outage(path: Path, store: SqliteSto
 
 
 @posix
+@pytest.mark.slow
 @requirement("R42")
 @pytest.mark.parametrize("door", ["blocking", "async"])
 def test_what_was_acknowledged_survives_kill_9(path: Path, door: str) -> None:

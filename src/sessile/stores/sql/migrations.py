@@ -54,6 +54,8 @@ LATEST: Final = len(_POSTGRESQL)
 class Outdated(StoreSchema):
     """Say that the schema is missing or older: what a migration mends."""
 
+    code = "store-outdated"
+
 
 def check(link: Link) -> None:
     """Look at the schema once.
