@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -85,27 +86,35 @@ class NaiveRedis(_Naive):
 
 
 class NaiveMemcached(_Naive):
-    """Leave out a node that does not answer, as pymemcache does when it is told to; for the blocking door."""
+    """Leave out a node that does not answer, as pymemcache does when it is told to; for the blocking door.
+
+    Each thread has a client of its own: the list of nodes that are left out is not made for more.
+    """
 
     def __init__(self, url: str) -> None:
-        hosts = [(host, int(port)) for host, _, port in (one.partition(":") for one in urlsplit(url).netloc.split(","))]
-        self._client = HashClient(
-            hosts,
-            use_pooling=True,
-            timeout=0.3,
-            connect_timeout=0.3,
-            retry_attempts=1,
-            retry_timeout=0.1,
-            dead_timeout=1,
-        )
+        self._hosts = [
+            (host, int(port)) for host, _, port in (one.partition(":") for one in urlsplit(url).netloc.split(","))
+        ]
+        self._local = threading.local()
+        self._clients: list[HashClient] = []
+
+    def _client(self) -> HashClient:
+        if not hasattr(self._local, "client"):
+            self._local.client = HashClient(
+                self._hosts, timeout=0.3, connect_timeout=0.3, retry_attempts=1, retry_timeout=0.1, dead_timeout=1
+            )
+            self._clients.append(self._local.client)
+        return self._local.client
 
     async def close(self) -> None:
-        self._client.close()
+        for client in self._clients:
+            for node in client.clients.values():
+                node.close()
 
     async def _do(self, verb: str, *words: Any) -> Any:
         more = {"noreply": False} if verb in ("set", "delete") else {}
         try:
-            return getattr(self._client, verb)(*words, **more)
+            return getattr(self._client(), verb)(*words, **more)
         except (MemcacheError, OSError) as error:
             raise StoreUnavailable("no answer") from error
 

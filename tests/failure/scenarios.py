@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -253,47 +253,59 @@ def run(
         proxies.close()
 
 
+@asynccontextmanager
+async def _opened(opened: Open, url: str, pool: ThreadPoolExecutor) -> AsyncGenerator[tuple[Any, Any, Any]]:
+    """Open the store for either door and for the audit, and close all three whatever happens."""
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+        store, blocking = opened(url, blocking=False), opened(url, blocking=True)
+        # A naive store of the blocking door alone blocks the loop, on which nothing else runs by then.
+        auditor = opened(url, blocking=False) or opened(url, blocking=True)
+        stack.push_async_callback(auditor.close)
+        if blocking is not None:
+            stack.push_async_callback(loop.run_in_executor, pool, lambda: drive(blocking.close()))
+        if store is not None:
+            stack.push_async_callback(store.close)
+        yield store, blocking, auditor
+
+
 async def _run(scenario: Scenario, opened: Open, lab: Lab, clients: int, threads: int, slow: bool) -> Outcome:
     memory, over, loop = Memory(), threading.Event(), asyncio.get_running_loop()
     url = f"{lab.servers.url}?{scenario.options}"
-    store, blocking = opened(url, blocking=False), opened(url, blocking=True)
-    # A naive store of the blocking door alone blocks the loop, on which nothing else runs by then.
-    auditor = opened(url, blocking=False) or opened(url, blocking=True)
     started = time.monotonic()
     with ThreadPoolExecutor(threads + 1) as pool:
-        work: list[Any] = []
-        if blocking is not None:
-            work = [
-                loop.run_in_executor(
-                    pool, partial(run_blocking, blocking, memory, over, seed=1000 + seed, pause=PAUSE, slow=slow)
+        async with _opened(opened, url, pool) as (store, blocking, auditor):
+            work: list[Any] = []
+            if blocking is not None:
+                work = [
+                    loop.run_in_executor(
+                        pool, partial(run_blocking, blocking, memory, over, seed=1000 + seed, pause=PAUSE, slow=slow)
+                    )
+                    for seed in range(threads)
+                ]
+            if store is not None:
+                work.append(
+                    asyncio.ensure_future(run_async(store, memory, over, clients=clients, pause=PAUSE, slow=slow))
                 )
-                for seed in range(threads)
-            ]
-        if store is not None:
-            work.append(asyncio.ensure_future(run_async(store, memory, over, clients=clients, pause=PAUSE, slow=slow)))
-        lab.proxies.lag(scenario.lag)
-        try:
-            if not await loop.run_in_executor(pool, memory.await_confirmed, WARM, PATIENCE):
-                raise AssertionError("hardly an end is confirmed although nothing is broken")
-            fault_at = time.monotonic()
-            await loop.run_in_executor(pool, scenario.fault, lab)
-            lab.proxies.lag(0)
-            await loop.run_in_executor(pool, lab.servers.await_whole)
-            whole_at = time.monotonic()
-            made_up = asyncio.ensure_future(until_dead(auditor, memory.unconfirmed(), whole_at))
-            if not await loop.run_in_executor(pool, memory.await_confirmed, AGAIN, PATIENCE):
-                raise AssertionError("ends are not confirmed again although all is whole")
-            late, made_up_after = await made_up
-        finally:
-            over.set()
-        await asyncio.gather(*work)
-        over_at = time.monotonic()
-        found = await audit(auditor, memory, over_at)
-        if store is not None:
-            await store.close()
-        if blocking is not None:
-            await loop.run_in_executor(pool, lambda: drive(blocking.close()))
-        await auditor.close()
+            lab.proxies.lag(scenario.lag)
+            try:
+                if not await loop.run_in_executor(pool, memory.await_confirmed, WARM, PATIENCE):
+                    raise AssertionError("hardly an end is confirmed although nothing is broken")
+                fault_at = time.monotonic()
+                await loop.run_in_executor(pool, scenario.fault, lab)
+                lab.proxies.lag(0)
+                await loop.run_in_executor(pool, lab.servers.await_whole)
+                whole_at = time.monotonic()
+                made_up = asyncio.ensure_future(until_dead(auditor, memory.unconfirmed(), whole_at))
+                if not await loop.run_in_executor(pool, memory.await_confirmed, AGAIN, PATIENCE):
+                    raise AssertionError("ends are not confirmed again although all is whole")
+                late, made_up_after = await made_up
+            finally:
+                over.set()
+                await asyncio.gather(*work, return_exceptions=True)
+            await asyncio.gather(*work)
+            over_at = time.monotonic()
+            found = await audit(auditor, memory, over_at)
     return Outcome(
         scenario.name,
         memory.acknowledged,
