@@ -826,6 +826,14 @@ class Engine:
         """Tell the sinks that the guard refused a request."""
         self._tell(events.CrossSiteRefused(at=self.clock(), source=self._source(facts), method=facts.method))
 
+    def tell(self, event: events.Event) -> None:
+        """Tell the sinks what happened around a session; a sink that fails stops nobody."""
+        self._tell(event)
+
+    def source(self, session: Session) -> str:
+        """Return a keyed hash of the network that a session's request came from, in hex."""
+        return self._source(self._opened(session).facts)
+
     def _is_secure(self, facts: Facts) -> bool:
         if facts.scheme == "https":
             return True
