@@ -48,7 +48,7 @@ class TestRotationStorm:
         replies = storm(world, browser, 50, "storm")
         chance.shuffle(replies)
         handed = {reply.cookies[COOKIE] for reply in replies if reply.cookies}
-        assert handed
+        assert handed, {(reply.status, str(reply.json)[:200]) for reply in replies}
         for number, reply in enumerate(replies):
             assert_signed_in(reply)
             if chance.random() < 0.8 or number == 49:

@@ -16,7 +16,7 @@ from sessile import AsyncSessions, Sessions
 from sessile.core.engine import Engine
 from sessile.core.ids import session_id
 from sessile.core.keys import KeyRing
-from sessile.core.legacy import mark_id
+from sessile.core.legacy import Found, OldSession, Refusal, mark_id
 from sessile.core.policy import Policy
 from sessile.core.record import Record, Tombstone
 from sessile.core.session import Session
@@ -191,6 +191,25 @@ class TestSeveralAtOnce:
             assert own.closed
 
         asyncio.run(run())
+
+    def test_who_is_overtaken_between_the_mark_and_the_old_session_is_served(self) -> None:
+        """Another request adopts it, and ends the old one, after this one has seen no mark."""
+        store = MemoryStore()
+
+        class Overtaken(OwnBridge):
+            async def find(self, old: OldSession, now: float) -> Found | Refusal | None:
+                if "find" not in self.calls:
+                    self.calls.append("find")
+                    assert other.open(facts(cookie="old=k1")).user_id == "ada"
+                    assert not self.rows
+                return await super().find(old, now)
+
+        own = Overtaken({"k1": dict(ADA)})
+        slow, other = (Sessions(store, keys=RING, legacy=[own], sinks=()) for _ in range(2))
+        session = slow.open(facts(cookie="old=k1"))
+        assert session.user_id == "ada"
+        assert slow.commit(session).cookie
+        assert store_size(store) == 1
 
     def test_nodes_with_different_newest_keys_find_the_same_session(self) -> None:
         """In the midst of a change of keys."""

@@ -251,9 +251,15 @@ class _Case:
         mark = mark_id(bridge.kind, old.identity)
         held = await store.load(mark)
         if isinstance(held, Tombstone):
-            # One that was retired became no session, so there is none to wait for.
-            return await self._resume(old, held.at if held.reason is EndReason.RENEWED else 0.0)
-        found = await self._find(old)
+            return await self._resume(old, _adopted_at(held))
+        try:
+            found = await self._find(old)
+        except _Refused as refused:
+            # Between our looks at the mark and at the old session another request may have taken it over.
+            held = await store.load(mark) if refused.why == "unknown" else None
+            if not isinstance(held, Tombstone):
+                raise
+            return await self._resume(old, _adopted_at(held))
         data, dropped = storable(found.data, self._adoption.policy.max_bytes)
         record = self._record(found, data)
         token = self._adoption.tokens(bridge, old)[0]
@@ -398,3 +404,8 @@ class _Case:
             place=visitor.place,
         )
         return Record(control, data, now, self._adoption.policy.deadline(control, now))
+
+
+def _adopted_at(mark: Tombstone) -> float:
+    """Return when an old session became one of ours; one that was retired became none, so there is none to wait for."""
+    return mark.at if mark.reason is EndReason.RENEWED else 0.0
