@@ -77,9 +77,9 @@ class SentinelSet:
 
 @contextmanager
 def redis_sentinel_set(
-    *, replicas: int = 2, sentinels: int = 3, through: Through | None = None, **config: Any
+    *, replicas: int = 2, sentinels: int = 3, through: Through | None = None, silence: float = 1.0, **config: Any
 ) -> Generator[SentinelSet]:
-    """Run a primary with replicas, and Sentinels that take over after a second of silence."""
+    """Run a primary with replicas, and Sentinels that take over after `silence` (seconds)."""
     with ExitStack() as stack:
         announced: dict[int, Server] = {}
         for _ in range(replicas + 1):
@@ -98,7 +98,7 @@ def redis_sentinel_set(
             folder = stack.enter_context(Folder("sentinel"))
             watch = [
                 f"monitor {SERVICE} 127.0.0.1 {next(iter(announced))} {sentinels // 2 + 1}",
-                f"down-after-milliseconds {SERVICE} 1000",
+                f"down-after-milliseconds {SERVICE} {round(silence * 1000)}",
                 f"failover-timeout {SERVICE} 5000",
                 f"parallel-syncs {SERVICE} 2",
             ]
@@ -168,8 +168,10 @@ class RedisCluster:
 
 
 @contextmanager
-def redis_cluster(*, shards: int = 3, through: Through | None = None, **config: Any) -> Generator[RedisCluster]:
-    """Run a cluster of shards with one replica each, which takes over after a second of silence."""
+def redis_cluster(
+    *, shards: int = 3, through: Through | None = None, silence: float = 1.0, **config: Any
+) -> Generator[RedisCluster]:
+    """Run a cluster of shards with one replica each, which takes over after `silence` (seconds)."""
     with ExitStack() as stack:
         announced: dict[int, Server] = {}
         for _ in range(2 * shards):
@@ -184,7 +186,7 @@ def redis_cluster(*, shards: int = 3, through: Through | None = None, **config: 
                     "cluster_enabled": "yes",
                     "cluster_announce_ip": "127.0.0.1",
                     "cluster_announce_port": door,
-                    "cluster_node_timeout": 1000,
+                    "cluster_node_timeout": round(silence * 1000),
                     "cluster_port": free_port(),
                     "cluster_replica_validity_factor": 0,
                     "repl_diskless_sync_delay": 0,

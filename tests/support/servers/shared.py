@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Final
 
 from .memcached import memcached_server
@@ -14,11 +15,13 @@ from .sql import mariadb, postgres
 
 _MADE: Final[dict[str, Any]] = {}
 _STACK: Final = ExitStack()
+# Nobody fails over here, and a machine that stands still for a second must not be taken for a dead one.
+_SILENCE: Final = 30.0  # seconds
 _KINDS: Final[dict[str, Any]] = {
     "redis": redis_server,
     "valkey": valkey_server,
-    "sentinel": redis_sentinel_set,
-    "cluster": redis_cluster,
+    "sentinel": partial(redis_sentinel_set, silence=_SILENCE),
+    "cluster": partial(redis_cluster, silence=_SILENCE),
     "memcached": memcached_server,
     "postgresql": postgres,
     "mariadb": mariadb,
