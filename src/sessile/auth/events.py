@@ -1,0 +1,105 @@
+"""What happened while people signed in, as typed values beside the events of sessions (R95).
+
+No event holds a secret, a login name, an address or a token. Each way to sign in keeps its classes in one block.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ..core.events import Event
+
+# -- tokens ------------------------------------------------------------------------------------------------------------
+
+_WHY_TOKEN = {
+    "malformed": "it is no token of this form",
+    "key": "no key of ours is named in it, or another algorithm than that key's",
+    "signature": "its signature is not by our key",
+    "claims": "its claims are not those of an access token",
+    "issuer": "another issuer made it",
+    "audience": "it is for another audience",
+    "time": "its time is over, or has not come",
+    "proof": "it is bound to a key that the sender did not prove, or not to the one that they proved",
+    "ended": "its session is not signed in any more",
+    "revoked": "it was revoked",
+}
+_WHY_PROOF = {
+    "malformed": "it is no proof of this form",
+    "algorithm": "its algorithm is not allowed, or is not its key's",
+    "key": "the key in it is none that we take, or not a public one",
+    "signature": "its signature is not by the key in it",
+    "claims": "something that must be in it is missing",
+    "request": "it was made for another request",
+    "time": "it was not made just now",
+    "token": "it was made for another token",
+    "nonce": "the nonce in it is missing or over",
+    "replay": "it was used before",
+}
+
+
+class AccessTokenIssued(Event, frozen=True, kw_only=True):
+    """Say that a session got an access token for an audience."""
+
+    code = "access-token-issued"
+    requirement = "R81"
+    audience: str
+    client: str = ""
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return f"An access token for {self.audience} was issued to the session."
+
+
+class AccessTokenRefused(Event, frozen=True, kw_only=True):
+    """Say that an access token was refused, and why; `session` only if the token was authentic."""
+
+    code = "access-token-refused"
+    severity = "warning"
+    requirement = "R79"
+    why: str
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return f"An access token was refused: {_WHY_TOKEN.get(self.why, self.why)}."
+
+
+class AccessTokenRevoked(Event, frozen=True, kw_only=True):
+    """Say that a client gave an access token back before its time (RFC 7009)."""
+
+    code = "access-token-revoked"
+    requirement = "R86"
+    client: str = ""
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return "An access token was revoked by its client; the session goes on."
+
+
+class ProofRefused(Event, frozen=True, kw_only=True):
+    """Say that a DPoP proof was refused, and why (RFC 9449 §4.3)."""
+
+    code = "proof-refused"
+    severity = "warning"
+    requirement = "R60"
+    why: str
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return f"A proof of possession was refused: {_WHY_PROOF.get(self.why, self.why)}."
+
+
+class SigningKeyTurned(Event, frozen=True, kw_only=True):
+    """Say that a key that signs tokens was added to the ring of all nodes, or left it."""
+
+    code = "signing-key-turned"
+    severity = "notice"
+    requirement = "R79"
+    kid: str
+    algorithm: str
+    what: Literal["added", "removed"]
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        if self.what == "added":
+            return f"A new {self.algorithm} key for tokens was published: {self.kid[:8]}."
+        return f"The {self.algorithm} key {self.kid[:8]} for tokens left; what it signed is refused from now on."
