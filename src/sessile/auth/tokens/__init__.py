@@ -1,5 +1,33 @@
 """Tokens that end with their session: RFC 9068 access tokens, their keys, introspection, revocation, DPoP.
 
-jose        four algorithms, public keys, strict base64url
-keys        the keys that sign, shared by all nodes through the vault
+    jose        four algorithms, public keys, strict base64url
+    keys        the keys that sign, shared by all nodes through the vault
+    access      what stands in a token, and every question that it must answer
+    dpop        proofs of possession
+    ended       the published list of what has ended
+    flow doors  the verbs, and their two doors
+
+A token says who and which session; whether that session still lives is asked of the session store (`introspect`,
+`admit`), or of the list. `verifier` is for other services, which have neither.
 """
+
+from __future__ import annotations
+
+from .access import AccessToken
+from .doors import AsyncProofs, AsyncTokens, Proofs, Tokens
+from .dpop import ProofMaker, Proved
+from .flow import Admitted, NotCommitted, Published, Unproved
+
+__all__ = [
+    "AccessToken",
+    "Admitted",
+    "AsyncProofs",
+    "AsyncTokens",
+    "NotCommitted",
+    "ProofMaker",
+    "Proofs",
+    "Proved",
+    "Published",
+    "Tokens",
+    "Unproved",
+]

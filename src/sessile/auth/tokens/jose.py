@@ -101,6 +101,23 @@ class PublicKey(NamedTuple):
     thumbprint: str
 
 
+class PublicKeys:
+    """Hold the keys of one issuer by their `kid`, and which headers proved to be theirs.
+
+    Of a key there is one header, or a few: reading it again tells nothing, so the key is found by the header's text. A
+    header enters only with a signature that was right, so nobody else can fill the table.
+    """
+
+    __slots__ = ("by_kid", "proved")
+
+    def __init__(self, keys: Mapping[str, PublicKey]) -> None:
+        self.by_kid = dict(keys)
+        self.proved: dict[str, tuple[str, PublicKey]] = {}
+
+    def __repr__(self) -> str:
+        return f"<PublicKeys {list(self.by_kid)}>"
+
+
 class PrivateKey(NamedTuple):
     """Hold a key that signs. Its repr shows nothing of it."""
 

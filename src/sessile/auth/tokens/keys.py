@@ -12,9 +12,8 @@ one wins, and all use what it wrote. Every node looks again after `REFRESH` seco
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -22,7 +21,7 @@ from ...errors import ConfigurationError, StoreSchema
 from ..events import SigningKeyTurned
 from ..ground import Ground, opened, sealed
 from ..vault import Item, Write, settle
-from .jose import SECRET_BYTES, Algorithm, PrivateKey, PublicKey, private_key
+from .jose import SECRET_BYTES, Algorithm, PrivateKey, PublicKeys, private_key
 
 SCHEMA: Final = 1
 ITEM: Final = "tokens:keys"
@@ -104,20 +103,16 @@ def new_key(algorithm: str, now: float, signs_from: float, entropy: Callable[[in
 class KeySet:
     """Hold one state of the keys: all of them verify, `signer(now)` signs."""
 
-    __slots__ = ("_signing", "jwks", "known", "loaded_at", "public")
+    __slots__ = ("_signing", "jwks", "loaded_at", "public")
 
     def __init__(self, keys: tuple[Key, ...], loaded_at: float) -> None:
         self._signing = tuple((key.signs_from, private_key(key.algorithm, key.secret)) for key in keys)
-        self.public: Mapping[str, PublicKey] = MappingProxyType(
-            {key.public.thumbprint: key.public for _, key in self._signing}
-        )
+        self.public = PublicKeys({key.public.thumbprint: key.public for _, key in self._signing})
         self.jwks = jwks_of(key for _, key in self._signing)
         self.loaded_at = loaded_at
-        # Headers whose token was authentic, each with its key: there is one a key, and reading it again tells nothing.
-        self.known: dict[str, PublicKey] = {}
 
     def __repr__(self) -> str:
-        return f"<KeySet {list(self.public)}>"
+        return f"<KeySet {list(self.public.by_kid)}>"
 
     def signer(self, now: float) -> PrivateKey:
         """Return the newest key that signs already; the oldest one, should the clock have jumped back behind all."""
@@ -125,7 +120,7 @@ class KeySet:
         return ready[-1] if ready else self._signing[0][1]
 
 
-def jwks_of(keys: Any) -> bytes:
+def jwks_of(keys: Iterable[PrivateKey]) -> bytes:
     """Write public keys down as a JWKS (RFC 7517 §5)."""
     written = [{**key.jwk, "kid": key.public.thumbprint, "alg": key.algorithm, "use": "sig"} for key in keys]
     return msgspec.json.encode({"keys": written})
@@ -194,7 +189,7 @@ class SigningKeys:
             signs_from = now if at_once else now + self.rules.lead
             return (*waiting, new_key(self.rules.algorithm, now, signs_from, self._entropy))
 
-        return list((await self._settled(add)).public)[-1]
+        return list((await self._settled(add)).public.by_kid)[-1]
 
     async def discard(self, kid: str) -> bool:
         """Take a key out at once, because somebody else has it; tokens that it signed are refused from now on.
