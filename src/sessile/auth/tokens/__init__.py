@@ -8,26 +8,40 @@
     flow doors  the verbs, and their two doors
 
 A token says who and which session; whether that session still lives is asked of the session store (`introspect`,
-`admit`), or of the list. `verifier` is for other services, which have neither.
+`admit`), or of the list. `verifier` is for other services, which have neither; `endpoints` and `clients` are what
+servers mount.
 """
 
 from __future__ import annotations
 
 from .access import AccessToken
+from .clients import Client, Clients, new_secret
 from .doors import AsyncProofs, AsyncTokens, Proofs, Tokens
 from .dpop import ProofMaker, Proved
+from .ended import EndedList
+from .endpoints import AsyncEndpoints, Endpoints, Response
 from .flow import Admitted, NotCommitted, Published, Unproved
+from .verifier import AsyncVerifier, Verifier
 
 __all__ = [
     "AccessToken",
     "Admitted",
+    "AsyncEndpoints",
     "AsyncProofs",
     "AsyncTokens",
+    "AsyncVerifier",
+    "Client",
+    "Clients",
+    "EndedList",
+    "Endpoints",
     "NotCommitted",
     "ProofMaker",
     "Proofs",
     "Proved",
     "Published",
+    "Response",
     "Tokens",
     "Unproved",
+    "Verifier",
+    "new_secret",
 ]

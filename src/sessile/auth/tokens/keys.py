@@ -60,10 +60,9 @@ class KeyRules(NamedTuple):
         Raises:
             ConfigurationError: a key would sign before verifiers have it, or leave before its last token expires.
         """
-        if not self.lead >= MAX_AGE + 2 * REFRESH:
-            raise ConfigurationError(
-                f"lead is {MAX_AGE + 2 * REFRESH:.0f} s at least: that is how long verifiers keep a JWKS"
-            )
+        least = 2 * MAX_AGE + REFRESH
+        if not self.lead >= least:
+            raise ConfigurationError(f"lead is {least:.0f} s at least: so long may verifiers know an older JWKS")
         if not self.overlap >= lifetime + 2 * REFRESH:
             raise ConfigurationError(
                 f"overlap is {lifetime + 2 * REFRESH:.0f} s at least, for tokens of {lifetime:.0f} s"

@@ -1,0 +1,189 @@
+"""The four documents and forms of tokens, for any server: facts and body in, status, headers and body out.
+
+    GET  jwks         the public keys                                     RFC 7517
+    GET  ended        the signed list of what has ended                   (ours)
+    POST introspect   is this token good? for resource servers only       RFC 7662
+    POST revoke       this token is over                                  RFC 7009
+
+A failing store is 503, never "active" and never "inactive" (R45).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, NamedTuple, Protocol
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from ...core.bridge import drive
+from ...core.requests import Facts
+from ...errors import StoreError
+from .clients import Client, Clients
+from .doors import AsyncTokens, Tokens
+from .flow import TokenFlow
+from .keys import MAX_AGE
+
+MAX_BODY_BYTES: Final = 64 * 1024
+_FORM: Final = "application/x-www-form-urlencoded"
+_NO_STORE: Final = (("cache-control", "no-store"), ("pragma", "no-cache"))
+
+
+class Response(NamedTuple):
+    """Hold what to send; header names are in lower case."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+class AlsoRevokes(Protocol):
+    """Know other tokens than access tokens, and end one of a client; tell whether it was one (RFC 7009 §2.1)."""
+
+    async def revoke(self, text: str, client: str) -> bool:
+        """End the token if it is one, and this client's."""
+        ...
+
+
+class EndpointFlow:
+    """Answer for both doors."""
+
+    def __init__(self, flow: TokenFlow, clients: Clients, also: AlsoRevokes | None) -> None:
+        self._flow, self._clients, self._also = flow, clients, also
+
+    async def jwks(self, facts: Facts) -> Response:
+        """Answer with the public keys."""
+        return await _guarded(facts, ("GET", "HEAD"), self._jwks)
+
+    async def ended(self, facts: Facts) -> Response:
+        """Answer with the list of what has ended."""
+        return await _guarded(facts, ("GET", "HEAD"), self._ended)
+
+    async def introspect(self, facts: Facts, body: bytes) -> Response:
+        """Answer whether a token is good, to a client that proves itself."""
+
+        async def answer() -> Response:
+            form = _form(facts, body)
+            if isinstance(form, Response):
+                return form
+            client = self._clients.authenticated(facts.header("authorization"))
+            if client is None:
+                return _unauthorized()
+            return _json(200, await self._introspected(form["token"], client), _NO_STORE)
+
+        return await _guarded(facts, ("POST",), answer)
+
+    async def revoke(self, facts: Facts, body: bytes) -> Response:
+        """End a token of the client that asks."""
+
+        async def answer() -> Response:
+            form = _form(facts, body)
+            if isinstance(form, Response):
+                return form
+            proves = facts.header("authorization")
+            clients = self._clients
+            client = clients.public(form.get("client_id")) if proves is None else clients.authenticated(proves)
+            if client is None:
+                return _unauthorized()
+            if not await self._flow.revoke(form["token"], client.client_id) and self._also is not None:
+                await self._also.revoke(form["token"], client.client_id)
+            return Response(200, _NO_STORE, b"")  # of a token that nobody knows too: it is over (§2.2)
+
+        return await _guarded(facts, ("POST",), answer)
+
+    async def _introspected(self, text: str, client: Client) -> dict[str, Any]:
+        answer = await self._flow.introspect(text, None)
+        return answer if answer.get("aud") in client.audiences else {"active": False}
+
+    async def _jwks(self) -> Response:
+        keys = await self._flow.keys.current()
+        headers = (("content-type", "application/jwk-set+json"), ("cache-control", f"public, max-age={MAX_AGE}"))
+        return Response(200, headers, keys.jwks)
+
+    async def _ended(self) -> Response:
+        made = await self._flow.ended_list()
+        left = math.floor(made.at + self._flow.rules.interval - self._flow.ground.now)
+        headers = (("content-type", "application/jwt"), ("cache-control", f"public, max-age={max(0, left)}"))
+        return Response(200, headers, made.text.encode())
+
+
+async def _guarded(facts: Facts, methods: tuple[str, ...], answer: Callable[[], Awaitable[Response]]) -> Response:
+    if facts.method not in methods:
+        return Response(405, (("allow", ", ".join(methods)),), b"")
+    try:
+        made = await answer()
+    except StoreError:
+        return _json(503, {"error": "temporarily_unavailable"}, (*_NO_STORE, ("retry-after", "5")))
+    made = made._replace(headers=(*made.headers, ("x-content-type-options", "nosniff")))
+    return made._replace(body=b"") if facts.method == "HEAD" else made
+
+
+def _form(facts: Facts, body: bytes) -> dict[str, str] | Response:
+    kind = (facts.header("content-type") or "").partition(";")[0].strip().lower()
+    if len(body) > MAX_BODY_BYTES:
+        return _json(413, {"error": "invalid_request"}, _NO_STORE)
+    try:
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=20) if kind == _FORM else []
+    except ValueError:
+        pairs = []
+    form = dict(pairs)
+    # RFC 6749 §3.1: no parameter twice; which of them counted would be a matter of taste.
+    if len(form) != len(pairs) or not form.get("token"):
+        return _json(400, {"error": "invalid_request"}, _NO_STORE)
+    return form
+
+
+def _unauthorized() -> Response:
+    headers = (*_NO_STORE, ("www-authenticate", 'Basic realm="tokens", charset="UTF-8"'))
+    return _json(401, {"error": "invalid_client"}, headers)
+
+
+def _json(status: int, content: Mapping[str, Any], headers: tuple[tuple[str, str], ...]) -> Response:
+    return Response(status, (("content-type", "application/json"), *headers), msgspec.json.encode(content))
+
+
+class AsyncEndpoints:
+    """Answer requests about tokens from an event loop; `also` revokes other tokens, such as refresh tokens."""
+
+    def __init__(self, tokens: AsyncTokens, clients: Clients, *, also: AlsoRevokes | None = None) -> None:
+        self._flow = EndpointFlow(tokens.flow, clients, also)
+
+    async def jwks(self, facts: Facts) -> Response:
+        """Answer with the public keys."""
+        return await self._flow.jwks(facts)
+
+    async def ended(self, facts: Facts) -> Response:
+        """Answer with the signed list of what has ended."""
+        return await self._flow.ended(facts)
+
+    async def introspect(self, facts: Facts, body: bytes) -> Response:
+        """Answer whether a token is good, to a client that proves itself (RFC 7662)."""
+        return await self._flow.introspect(facts, body)
+
+    async def revoke(self, facts: Facts, body: bytes) -> Response:
+        """End a token of the client that asks (RFC 7009)."""
+        return await self._flow.revoke(facts, body)
+
+
+class Endpoints:
+    """Answer requests about tokens from code that blocks; `also` revokes other tokens, such as refresh tokens."""
+
+    def __init__(self, tokens: Tokens, clients: Clients, *, also: AlsoRevokes | None = None) -> None:
+        self._flow = EndpointFlow(tokens.flow, clients, also)
+
+    def jwks(self, facts: Facts) -> Response:
+        """Answer with the public keys."""
+        return drive(self._flow.jwks(facts))
+
+    def ended(self, facts: Facts) -> Response:
+        """Answer with the signed list of what has ended."""
+        return drive(self._flow.ended(facts))
+
+    def introspect(self, facts: Facts, body: bytes) -> Response:
+        """Answer whether a token is good, to a client that proves itself (RFC 7662)."""
+        return drive(self._flow.introspect(facts, body))
+
+    def revoke(self, facts: Facts, body: bytes) -> Response:
+        """End a token of the client that asks (RFC 7009)."""
+        return drive(self._flow.revoke(facts, body))
