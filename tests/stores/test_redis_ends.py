@@ -15,7 +15,7 @@ import redis
 from sessile.core.bridge import drive
 from sessile.core.ports import Created, Ending
 from sessile.core.record import EndReason, Record, Tombstone
-from sessile.errors import StoreUnavailable
+from sessile.errors import ConfigurationError, StoreUnavailable
 from sessile.stores import open_store
 from sessile.testing.store_contract import new_id, new_record, new_tombstone, replacing
 from tests.support.requirements import requirement
@@ -305,3 +305,37 @@ def test_an_end_of_all_sessions_whose_answer_was_lost_is_not_forgotten(blocking:
 
     with redis_server(save="3600 1000000", dbfilename="kept.rdb") as server:
         run(body(), blocking=blocking)
+
+
+@requirement("R49", "R62")
+@both_doors
+def test_a_key_that_is_no_session_keeps_no_other_alive(blocking: bool) -> None:
+    """Somebody has put a list where a session of the index was."""
+
+    async def body() -> None:
+        with redis_server() as server, redis.Redis(port=server.port) as client:
+            store = opened(server, blocking=blocking)
+            spoiled, other = new_id(), new_id()
+            for session_id in (spoiled, other):
+                assert await store.create(session_id, new_record("ann")) == Created()
+            key = store._names.session(spoiled)
+            client.delete(key)
+            client.rpush(key, "something else")
+            assert [one for one, _ in await store.of_user("ann")] == [other]
+            assert (await store.end_user("ann", new_tombstone())).ended == ((other, "ann"),)
+            assert client.type(key) == b"list"
+            await store.close()
+
+    run(body(), blocking=blocking)
+
+
+@both_doors
+@pytest.mark.parametrize("host", ["a..b", "a" * 70])
+def test_a_name_that_is_no_hosts_is_refused_or_an_outage(host: str, blocking: bool) -> None:
+    """Never a surprise in a request."""
+
+    async def body() -> None:
+        with pytest.raises((ConfigurationError, StoreUnavailable)):
+            await open_store(f"redis://{host}?timeout=1", blocking=blocking).load(new_id())
+
+    run(body(), blocking=blocking)

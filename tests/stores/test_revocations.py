@@ -384,6 +384,31 @@ class _Redis(Contract):
         with pytest.raises(StoreSchema):
             self.alive(mine)
 
+    @requirement("R45", "R46")
+    def test_nothing_that_stands_there_is_more_than_a_refusal(self) -> None:
+        """Nested without end, or a number of thousands of digits."""
+        import redis
+
+        mine = self.issued("ada")
+        deep = b"\x91" * 100_000
+        self.run(self.ends.end_user("ada", tombstone()))
+        with closing(redis.Redis(port=shared(self.kind).port)) as client:
+            [key] = client.keys(f"{self.prefix}*:u:*")
+            whole = client.get(key)
+            client.set(key, whole + deep)
+            with pytest.raises(StoreSchema):
+                self.alive(mine)
+            client.set(key, whole[:8] + deep)
+            with pytest.raises(StoreSchema):
+                self.alive(mine)
+            client.set(key, whole)
+            assert not self.alive(mine)
+            [number] = client.keys(f"{self.prefix}*:n")
+            client.set(number, b"9" * 5000)
+            for verb in (self.ends.check(mine), self.ends.begin("ada"), self.ends.end_everything(NOW)):
+                with pytest.raises(StoreSchema):
+                    self.run(verb)
+
     @requirement("R45", "R61")
     def test_a_server_that_lost_everything_revives_nobody_and_one_that_is_gone_fails(self) -> None:
         """Flushed: every session is over. Down: an error, not a yes."""

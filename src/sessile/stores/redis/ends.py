@@ -113,7 +113,7 @@ class Ends:
     async def _ended(self, session_id: str, end: End, done: _Done) -> Ending:
         self._keeper.keep((end,), done.identities, certain=done.certain)
         _, owner, control = done.replies[0]
-        if self._spread is not None:
+        if self._spread is not None and done.certain:
             await self._spread.leave(owner, (session_id,), self._deadline())
         return Ending(((session_id, layout.user_of(self._codec, session_id, control)),), done.certain)
 
@@ -129,9 +129,14 @@ class Ends:
             return ended, done.certain, done.identities * len(ended)
         alive, coming = await self._spread.kills(owner, tombstone, keep, deadline)
         first = await self._surely([(kill.key, kill.command) for kill in alive], deadline)
-        await self._spread.leave(owner, [kill.entry for kill in (*alive, *coming)], deadline)
+        # What is not certain stays listed: whoever ends all again must ask its server again.
+        left = (*alive, *coming) if first.certain else coming
+        await self._spread.leave(owner, [kill.entry for kill in left], deadline)
         coming = await self._spread.coming(coming, tombstone, deadline)
         then = await self._surely([(kill.key, kill.command) for kill in coming], deadline)
+        if not then.certain:
+            for kill in coming:
+                await self._spread.move(owner, kill.session_id, *ends_of(tombstone), deadline)
         replies, identities = [*first.replies, *then.replies], [*first.identities, *then.identities]
         ended_by = {
             kill.session_id: identity
@@ -189,6 +194,11 @@ class Ends:
 def tomb(tombstone: Tombstone) -> tuple[bytes, int]:
     """Return a tombstone's value and for how many milliseconds it is kept."""
     return layout.encode_ended(tombstone), layout.lifetime(tombstone.at, tombstone.expires_at)
+
+
+def ends_of(tombstone: Tombstone) -> tuple[float, int]:
+    """Return when a tombstone ends (seconds since 1970), and for how many milliseconds it is kept."""
+    return tombstone.expires_at, layout.lifetime(tombstone.at, tombstone.expires_at)
 
 
 def gone(present: Loaded) -> Gone:

@@ -58,7 +58,7 @@ def wrapped(error: BaseException) -> StoreError:
         return StoreUnavailable("Redis accepts no writes because it cannot save to its disk")
     if isinstance(error, redis.BusyLoadingError | redis.MasterDownError | redis.ClusterDownError):
         return StoreUnavailable("Redis is not ready to answer")
-    if isinstance(error, redis.ConnectionError | OSError):
+    if isinstance(error, redis.ConnectionError | OSError | UnicodeError):
         return StoreUnavailable("the connection to Redis failed")
     if _begins(error, ("WRONGTYPE",)):
         return StoreError("Redis holds something else under the prefix of the sessions")

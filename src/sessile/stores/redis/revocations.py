@@ -35,6 +35,7 @@ from .wire import Wire
 
 _ROUNDS: Final = 50
 _LEAST_LIFE: Final = 1_000  # milliseconds
+_DIGITS: Final = 20
 _DOUBLE: Final = struct.Struct(">d")
 
 # KEYS number, user's mark of the new session [, mark, user's mark of the replaced one]
@@ -244,6 +245,8 @@ def _life(tombstone: Tombstone) -> int:
 
 
 def _number(raw: bytes | None) -> int | None:
+    if raw is not None and len(raw) > _DIGITS:
+        raise _unreadable()
     return int(raw) if raw is not None and raw.isdigit() else None
 
 
@@ -257,7 +260,7 @@ def _tombstone(raw: bytes | None) -> Tombstone | None:
 def _user_mark(raw: bytes | None) -> UserMark | None:
     try:
         return None if raw is None else _marks.decode(raw[_DOUBLE.size :])
-    except (msgspec.DecodeError, ValueError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         raise _unreadable() from None
 
 

@@ -48,7 +48,9 @@ local function of_user(prefix, owner)
   local index, epochs, found = index_of(prefix, owner), {}, {}
   for _, sid in ipairs(call('ZRANGE', index, 0, -1)) do
     local key, bucket = session_of(prefix, sid), sub(sid, 1, 2)
-    local h = head(key)
+    -- A key that somebody else has put there is no session, and must not keep the others alive.
+    local h = redis.pcall('GETRANGE', key, 0, 53)
+    if type(h) ~= 'string' then h = '' end
     if epochs[bucket] == nil then epochs[bucket] = call('GET', epoch_of(prefix, sid)) end
     if living(h, epochs[bucket]) and sub(h, 35, 50) == owner then
       found[#found + 1] = {sid, key, h, epochs[bucket]}

@@ -92,7 +92,10 @@ class Spread:
         raise StoreUnavailable("the user's sessions were ended again and again meanwhile")
 
     async def of_user(self, owner: bytes, deadline: float) -> list[tuple[str, Record]]:
-        """Return the user's sessions that are alive, and drop the entries that stand for none."""
+        """Return the user's sessions that are alive, and drop the entries of which nothing is left.
+
+        One that has ended stays listed until its end is certain, or forgotten: who ends all asks its server as well.
+        """
         entries = await self._entries(owner, deadline)
         ids = [id_in(entry) for entry in entries]
         found: dict[str, Record] = {}
@@ -103,7 +106,7 @@ class Spread:
                 found[session_id] = loaded
                 if entry != session_id:  # whoever created it is not done yet, or died
                     await self._index(owner, entry, session_id, loaded, deadline)
-            elif entry == session_id:
+            elif entry == session_id and type(loaded) is not Tombstone:
                 dead.append(entry)
         if dead:
             await self._remove(owner, dead, deadline)
@@ -255,8 +258,7 @@ class Spread:
         arguments = layout.encode_ended(tombstone), ttl, mark, replaces.session_id, b""
         reply = await self._wire.ask(key, scripts.END.once(keys, *arguments), deadline)
         if reply[0] == _DONE:
-            await self.leave(reply[1], (replaces.session_id,), deadline)
-            return None
+            return None  # it stays listed: nobody has waited for the replicas of its server
         present = layout.decode(self._codec, replaces.session_id, *reply[1:3])
         if type(present) is Record:
             return Stale(present)

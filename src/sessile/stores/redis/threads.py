@@ -60,7 +60,9 @@ class BlockingNode:
             except BaseException as error:
                 if link is not None:
                     link.disconnect()
-                if isinstance(error, RedisError | OSError | StoreUnavailable):
+                if isinstance(
+                    error, RedisError | OSError | UnicodeError | StoreUnavailable
+                ):  # a name that is no host's
                     self._empty()
                     raise wrapped(error) from None
                 raise
