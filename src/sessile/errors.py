@@ -18,9 +18,11 @@ SessileError                       code
 │   ├── SessionClosed              session-closed         changed after the response had begun
 │   ├── SessionGone                session-gone           ended by someone else while this request ran
 │   ├── ConflictError              conflict               another request changed the same keys
-│   └── TooManySessions            too-many-sessions      the concurrent-session limit refused a sign-in
+│   ├── TooManySessions            too-many-sessions      the concurrent-session limit refused a sign-in
+│   └── NotByToken                 not-by-token           a request with an access token cannot renew its session
 ├── UserInvalid                    user-invalid           what was given names no user: text, a whole number, a UUID
 ├── StepUpRequired                 step-up-required       the session does not prove enough for this route
+├── AccessRefused                  access-refused         the request's access token opens nothing: answer 401
 ├── CookieTooLarge                 cookie-too-large       a cookie that no browser would keep
 └── WouldBlock                     would-block            asynchronous work was given to the blocking door
 
@@ -177,6 +179,16 @@ class TooManySessions(SessionError):
         self.limit = limit
 
 
+class NotByToken(SessionError):
+    """Say that a session which an access token opened was asked for what only its own cookie can do: a new token."""
+
+    code = "not-by-token"
+
+    def __init__(self, verb: str) -> None:
+        super().__init__(f"{verb} needs a browser's session: this one was opened by an access token")
+        self.verb = verb
+
+
 class UserInvalid(SessileError, ValueError):
     """Say that what was given as a user id names no user for certain."""
 
@@ -201,6 +213,21 @@ class StepUpRequired(SessileError):
         self.factor = factor
         self.max_age = max_age
         self.aal = aal
+
+
+class AccessRefused(SessileError):
+    """Say that a request must be refused for its Authorization header, and with which headers (RFC 6750 §3).
+
+    `error` is the standard's code, which the response repeats.
+    """
+
+    code = "access-refused"
+
+    def __init__(self, status: int, error: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(f"the access token was refused: {error}")
+        self.status = status
+        self.error = error
+        self.headers = headers
 
 
 class CookieTooLarge(SessileError):

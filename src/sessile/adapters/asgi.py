@@ -2,7 +2,7 @@
 
     step                what happens                                           if it fails
     guard               an unsafe request from another site is refused         403
-    load                the cookie's session is opened, once                   503: the application is never called
+    load                the cookie's session is opened, once; or the token's   503, 401: the application is never called
     own endpoints       <prefix>/session.js, status, extend, logout            -
     application         `scope["session"]` is the `Session`                    StepUpRequired: commit, 303, 401 or 403
     commit              at http.response.start                                 503, 403, 409 in place of the response
@@ -30,7 +30,7 @@ from ..core.crosssite import SAFE_METHODS
 from ..core.requests import Facts
 from ..core.session import Session
 from ..core.sessions import AsyncSessions
-from ..errors import ConfigurationError, SessileError, StepUpRequired, StoreError
+from ..errors import AccessRefused, ConfigurationError, SessileError, StepUpRequired, StoreError
 from . import replies
 from .messages import (
     Application,
@@ -152,6 +152,8 @@ class SessionMiddleware:
         for name, _ in headers:
             if name == b"cookie":
                 return False
+        if self._engine.bearer is not None and any(name == b"authorization" for name, _ in headers):
+            return False
         return scope["method"] in SAFE_METHODS and not (self._mark and self._mark in scope["path"])
 
     async def _send_committed(
@@ -181,7 +183,7 @@ class SessionMiddleware:
             return None
         try:
             session = await self._engine.load(facts)
-        except StoreError as error:
+        except (StoreError, AccessRefused) as error:
             await self._refuse(error, facts, send)
             return None
         if which is None:
@@ -237,7 +239,7 @@ class SessionMiddleware:
 
     def is_refused(self, facts: Facts) -> bool:
         """Tell whether another site sent this request and it must not pass; the sinks are told (R22)."""
-        if not self.sessions.guard.refuses(facts, self._engine.client(facts)):
+        if self._engine.is_by_token(facts) or not self.sessions.guard.refuses(facts, self._engine.client(facts)):
             return False
         self._engine.tell_cross_site(facts)
         return True

@@ -9,7 +9,7 @@ from ..core.answers import NOTHING, READ, Answer
 from ..core.cookies import TARGETED
 from ..core.crosssite import SAFE_METHODS
 from ..core.requests import Facts
-from ..core.sessions import Sessions
+from ..core.sessions import AsyncSessions, Sessions
 from ..errors import ConfigurationError
 from . import replies
 
@@ -75,11 +75,14 @@ def _variable(name: str) -> str:
     return key if name in _BARE else f"HTTP_{key}"
 
 
-def is_refused(sessions: Sessions, facts: Facts) -> bool:
+def is_refused(sessions: Sessions | AsyncSessions, facts: Facts) -> bool:
     """Tell whether another site sent this request and it must not pass; the sinks are told (R22)."""
-    if facts.method in SAFE_METHODS or not sessions.guard.refuses(facts, sessions.engine.client(facts)):
+    engine = sessions.engine
+    if facts.method in SAFE_METHODS or engine.is_by_token(facts):
         return False
-    sessions.engine.tell_cross_site(facts)
+    if not sessions.guard.refuses(facts, engine.client(facts)):
+        return False
+    engine.tell_cross_site(facts)
     return True
 
 

@@ -5,6 +5,7 @@
     the store failed                            503, Retry-After, no-store: never "anonymous" (R45)
     StepUpRequired: nobody, pending, challenged  redirect to `login_url` for pages, 401 JSON otherwise
     StepUpRequired: factor, age, aal             redirect to `step_up_url` for pages, 403 JSON otherwise
+    AccessRefused: a token that opens nothing   401 or 400, with WWW-Authenticate (RFC 6750)
     TooManySessions                             403
     ConflictError, SessionGone                  409
     <prefix>/session.js                         the client script
@@ -27,6 +28,7 @@ from ..core.requests import Facts
 from ..core.session import Session
 from ..core.sessions import AsyncSessions, Sessions
 from ..errors import (
+    AccessRefused,
     ConfigurationError,
     ConflictError,
     SessileError,
@@ -59,6 +61,7 @@ _PHRASES: Final = {
     200: "OK",
     204: "No Content",
     303: "See Other",
+    400: "Bad Request",
     401: "Unauthorized",
     403: "Forbidden",
     405: "Method Not Allowed",
@@ -159,6 +162,9 @@ def refusal(error: SessileError, facts: Facts, pages: Pages) -> Reply | None:
                 "detail": "Sessions are not available at the moment. Try again soon.",
             }
             return _json(503, body, [("retry-after", "2"), ("cache-control", "no-store")])
+        case AccessRefused():
+            told = [*error.headers, ("cache-control", "no-store"), ("vary", "Authorization")]
+            return _json(error.status, {"error": error.error}, told)
         case StepUpRequired():
             return _step_up(error, facts, pages)
         case TooManySessions():

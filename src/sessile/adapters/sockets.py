@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Final
 from ..core.answers import NOTHING, Answer
 from ..core.requests import Facts
 from ..core.session import Session
-from ..errors import SessileError, StepUpRequired, StoreError
+from ..errors import AccessRefused, SessileError, StepUpRequired, StoreError
 from . import replies
 from .messages import Message, Receive, Scope, Send, with_answer
 from .replies import Reply
@@ -52,7 +52,7 @@ async def serve_socket(middleware: SessionMiddleware, scope: Scope, receive: Rec
         return await _deny(replies.cross_site(), scope, receive, send)
     try:
         session = await sessions.engine.load(facts)
-    except StoreError as error:
+    except (StoreError, AccessRefused) as error:
         return await _deny(replies.refusal(error, facts, middleware.pages), scope, receive, send)
     scope[middleware.scope_key] = session
     socket = _Socket(middleware, scope, receive, send, session, facts)

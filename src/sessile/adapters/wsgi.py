@@ -2,7 +2,7 @@
 
     step                what happens                                           if it fails
     guard               an unsafe request from another site is refused         403
-    load                the cookie's session is opened, once                   503: the application is never called
+    load                the cookie's session is opened, once; or the token's   503, 401: the application is never called
     own endpoints       <prefix>/session.js, status, extend, logout            -
     application         `environ["sessile.session"]` is the `Session`          StepUpRequired: commit, 303, 401 or 403
     commit              at the first chunk that is not empty, or at the end    503, 403, 409 in place of the response
@@ -22,7 +22,7 @@ from ..core.answers import NOTHING, Answer
 from ..core.requests import Facts
 from ..core.session import Session
 from ..core.sessions import Sessions
-from ..errors import SessileError, StepUpRequired, StoreError
+from ..errors import AccessRefused, SessileError, StepUpRequired, StoreError
 from . import replies
 from .environ import ENVIRON_KEY, check_door, is_refused, merged, read_request
 from .replies import PREFIX, WITHOUT_BODY, Pages, Reply, is_inside
@@ -84,7 +84,7 @@ class SessionMiddleware:
             return _send(replies.serve(which, facts, nobody, self._pages), facts, start_response)
         try:
             session = self._sessions.open(facts)
-        except StoreError as error:
+        except (StoreError, AccessRefused) as error:
             return _refuse(error, facts, self._pages, start_response)
         if which is not None:
             reply = replies.serve(which, facts, session, self._pages)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from .cookies import uncacheable, vary_on_cookie
+from .cookies import uncacheable, vary_on
 
 
 class Answer(NamedTuple):
@@ -13,7 +13,8 @@ class Answer(NamedTuple):
     `cookie`: the Set-Cookie value, if any. `vary`: the session was read. `carries`: a session stood behind what was
     read.
     `clear_site_data`: the header's value after a sign-out, if any. `more`: further Set-Cookie values: the parts of a
-    session that lives in cookies, the deletion of a cookie of another library.
+    session that lives in cookies, the deletion of a cookie of another library. `by_token`: an Authorization header
+    opened the session.
     """
 
     cookie: str | None = None
@@ -21,6 +22,7 @@ class Answer(NamedTuple):
     carries: bool = False
     clear_site_data: str | None = None
     more: tuple[str, ...] = ()
+    by_token: bool = False
 
     def __repr__(self) -> str:
         sets = "a cookie" if self.sets_cookie else "no cookie"
@@ -43,7 +45,7 @@ class Answer(NamedTuple):
         """
         headers: list[tuple[str, str]] = []
         if self.vary:
-            headers.append(("vary", vary_on_cookie(vary)))
+            headers.append(("vary", vary_on("Authorization" if self.by_token else "Cookie", vary)))
         if self.is_private:
             headers.append(("cache-control", uncacheable(cache_control, sets_cookie=self.sets_cookie)))
         if self.cookie is not None:

@@ -158,14 +158,14 @@ def _is_start(header: str, at: int) -> bool:
     return at > 0 and header[at - 1] == ";"
 
 
-def vary_on_cookie(present: str | None) -> str:
-    """Return the Vary value with Cookie in it."""
+def vary_on(header: str, present: str | None) -> str:
+    """Return the Vary value with a request header in it."""
     if not present:
-        return "Cookie"
+        return header
     names = [name.strip() for name in present.split(",")]
     if "*" in names:
         return "*"
-    return present if "cookie" in map(str.lower, names) else f"{present}, Cookie"
+    return present if header.lower() in map(str.lower, names) else f"{present}, {header}"
 
 
 def uncacheable(present: str | None, *, sets_cookie: bool) -> str:

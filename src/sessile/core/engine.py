@@ -19,6 +19,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ..errors import (
+    AccessRefused,
     ConfigurationError,
     ConflictError,
     SessionGone,
@@ -29,8 +30,10 @@ from ..errors import (
 )
 from . import answers, binding, cookies, events, rotation
 from .answers import Answer
+from .bearers import Bearer, Grant, is_by_token, presented
 from .cookies import CookieRules
 from .factors import aal
+from .families import beneath, family_of, is_family
 from .ids import Token, TokenMint, is_session_id, new_branch, new_seed, session_id
 from .keys import KeyRing
 from .network import Client, Proxies, is_loopback_host
@@ -127,6 +130,9 @@ class Engine:
         self._watchers: dict[str, set[Callable[[], None]]] = {}
         self._warned_hosts: set[str] = set()
         self.adoption: Adoption | None = None
+        # Who judges Authorization headers, and the limits of token families: set by `sessile.auth.tokens`.
+        self.bearer: Bearer | None = None
+        self.family_policy: Policy | None = None
 
     def take_over(self, bridges: tuple[OpenBridge, ...]) -> None:
         """Adopt the sessions of other libraries from now on.
@@ -157,7 +163,10 @@ class Engine:
 
         Raises:
             StoreError: the store failed. The request must be refused (503), never treated as nobody's (R45).
+            AccessRefused: it speaks with an access token that opens nothing; its cookie is not looked at.
         """
+        if self.bearer is not None and is_by_token(facts):
+            return await self._load_granted(facts, kind)
         now = self.clock()
         opened = Opened(facts, now, kind=kind)
         text = cookies.read(facts.cookie, self.cookie.name) if facts.cookie else None
@@ -196,6 +205,29 @@ class Engine:
             opened.unread = sid
             self._tell(events.RecordRefused(at=now, session=sid, why=found.why))
         return session
+
+    async def _load_granted(self, facts: Facts, kind: type[Session]) -> Session:
+        """Open the session that an access token grants, for this request alone."""
+        opened = Opened(facts, self.clock(), kind=kind)
+        assert self.bearer is not None
+        if not self._is_secure(facts):
+            raise AccessRefused(401, "invalid_token", (("www-authenticate", 'Bearer error="invalid_token"'),))
+        return self._granted(opened, await self.bearer.judge(facts, *presented(facts)))
+
+    def _granted(self, opened: Opened, grant: Grant) -> Session:
+        # In flight: served, and handed nothing.
+        session = self._live(opened, grant.session_id, grant.record, Standing.IN_FLIGHT)
+        session.grant = grant
+        return session
+
+    async def load_again(self, session: Session, facts: Facts, kind: type[Session] = Session) -> Session:
+        """Open the session of a request anew, in its midst; a token's proof was taken, and is not asked for again."""
+        grant = session.grant
+        if grant is None:
+            return await self.load(facts, kind)
+        opened = Opened(facts, self.clock(), kind=kind)
+        record = await self.living(grant.session_id)
+        return self._nobody(opened) if record is None else self._granted(opened, replace(grant, record=record))
 
     async def _adopt(self, opened: Opened) -> Session:
         """Open the session that an old cookie stands for, if the request has one and its browser will keep a new one.
@@ -381,7 +413,7 @@ class Engine:
         now = self.clock()
         try:
             answer, sid = await self._commit(session, opened, now)
-            if self.adoption is not None:
+            if self.adoption is not None and session.grant is None:
                 answer = await self._without_old(session, opened, answer, now)
         except StoreError as error:
             self._tell(events.StoreFailed(at=now, error=error.code, session=session.id))
@@ -423,6 +455,8 @@ class Engine:
         return answers.LOOKED if base is None else answers.READ
 
     async def _commit(self, session: Session, opened: Opened, now: float) -> tuple[Answer, str | None]:
+        if session.grant is not None:
+            return await self._commit_granted(session, opened, now)
         if opened.unread is not None and session.intent is not None:
             await self._end_own(session)  # it cannot be replaced, and must not outlive the sign-in elsewhere
         if session.signed_out:
@@ -432,6 +466,15 @@ class Engine:
         if session.base is None:
             return await self._begin(session, opened, now)
         return await self._save(session, opened, now)
+
+    async def _commit_granted(self, session: Session, opened: Opened, now: float) -> tuple[Answer, str | None]:
+        """Store what a request with an access token changed, or end its session; the answer sets no cookie."""
+        answer, sid = Answer(vary=True, carries=True, by_token=True), None
+        if not session.signed_out:
+            _, sid = await self._save(session, opened, now)
+        elif opened.ending is None or session.everywhere:
+            await self._end_own(session)
+        return answer, sid
 
     async def _without_old(self, session: Session, opened: Opened, answer: Answer, now: float) -> Answer:
         """Delete the old cookies that are spent; a sign-in or a sign-out leaves no older session in the browser."""
@@ -467,7 +510,6 @@ class Engine:
         record, sid, token = session.base, session.id, opened.token
         assert record is not None
         assert sid is not None
-        assert token is not None
         put, drop = session.changes()
         expect = None
         if session.raise_on_conflict and (put or drop):
@@ -476,7 +518,7 @@ class Engine:
         may_hand = now - opened.loaded_at <= self.policy.grace and self._may_set_cookie(opened.facts)
         cookie: str | None = None
         for _ in range(MAX_RETRIES):
-            limits = self.policy
+            limits = self.policy_of(record.control)
             due = may_hand and standing is Standing.LIVE
             due = due and rotation.is_due(
                 record.control, loaded_at=opened.loaded_at, interval=limits.rotation, grace=limits.grace
@@ -485,7 +527,7 @@ class Engine:
             if not put and not drop and control is None:
                 cookie = (
                     await self._hand_sibling(sid, token, opened)
-                    if standing is Standing.SUCCEEDED and may_hand
+                    if standing is Standing.SUCCEEDED and may_hand and token is not None
                     else None
                 )
                 if not opened.facts.passive and now - record.seen_at >= limits.touch:
@@ -494,11 +536,11 @@ class Engine:
             change = self._change(record, opened, control=control, put=put, drop=drop, expect=expect, now=now)
             saved = await self.store.save(sid, change, record)
             if isinstance(saved, Record):
-                if control is not None:
+                if control is not None and token is not None:
                     cookie = self._successor(token, control.generation)
                     rotated = events.TokenRotated(at=now, session=sid, user=control.user, generation=control.generation)
                     self._tell(rotated)
-                elif standing is Standing.SUCCEEDED and may_hand:
+                elif standing is Standing.SUCCEEDED and may_hand and token is not None:
                     cookie = self._sibling(saved, token, opened)
                 break
             if isinstance(saved, Clash):
@@ -507,7 +549,8 @@ class Engine:
                 self._discarded(session, sid, saved.tombstone, now)
                 return (answers.LOOKED if session.accessed else answers.NOTHING), sid
             record = saved.record
-            standing = rotation.judge(record.control, token, now=now, grace=limits.grace).standing
+            if token is not None:
+                standing = rotation.judge(record.control, token, now=now, grace=limits.grace).standing
         else:
             raise StoreUnavailable("a session changed faster than it could be saved")
         return Answer(cookie, vary=session.accessed or cookie is not None, carries=session.accessed), sid
@@ -562,9 +605,8 @@ class Engine:
 
         Return the Set-Cookie values that hand it out, its id, and whether it replaced one.
         """
-        limit = self.policy.max_sessions if control.user is not None else None
-        if limit is not None and control.pending:
-            limit += UNFINISHED
+        allowed = self._allowed(control)
+        limit = allowed
         context = self._context(opened.facts)
         place = control.place or self._place(opened.facts)
         for _ in range(MAX_RETRIES):
@@ -589,19 +631,35 @@ class Engine:
                 case Created(evicted):
                     for one in evicted:
                         self._ended(one, None, EndReason.EVICTED)
-                    return (self.cookie.set(self._mint.mint(seed, 0, branch)),), sid, replaces is not None
+                    return (self._handed(self._mint.mint(seed, 0, branch)),), sid, replaces is not None
                 case Taken():
                     continue
                 case Stale(present):
                     session.rebase(present)
                 case AtLimit(sessions):
+                    assert allowed is not None
+                    held = await self._taking_room([one for one, _ in sessions], control.user or "")
+                    limit = allowed + len(sessions) - len(held)
+                    if len(held) < allowed:
+                        continue
                     self._tell(events.LimitReached(at=now, user=control.user, action=self.policy.on_limit))
-                    assert limit is not None
-                    if not await self._make_room([one for one, _ in sessions], control, limit):
+                    if not await self._make_room(held, control, allowed):
                         limit = None  # finished ones fill even the room of unfinished ones: this one ends none of them
                 case Gone(tombstone):
                     raise SessionGone(str(tombstone.reason) if tombstone else "gone")
         raise StoreUnavailable("a session changed faster than it could be renewed")
+
+    def _allowed(self, control: Control) -> int | None:
+        """Return how many sessions this one's user may have; None: any number."""
+        limit = self.policy.max_sessions if control.user is not None else None
+        return limit + UNFINISHED if limit is not None and control.pending else limit
+
+    async def _taking_room(self, sessions: list[str], user: str) -> list[str]:
+        """Return those of a user's sessions that count: the token families of a session take no place beside it."""
+        if self.family_policy is None or not isinstance(self.store, UserIndex):
+            return sessions
+        families = {sid: family_of(record) for sid, record in await self.store.of_user(user)}
+        return [sid for sid in sessions if (family := families.get(sid)) is None or family.parent is None]
 
     async def _make_room(self, sessions: list[str], control: Control, limit: int) -> bool:
         """End so many of a user's sessions that one more is within the limit: unfinished ones first, then the oldest.
@@ -678,6 +736,11 @@ class Engine:
             return await self.end_user(user, EndReason.LOGOUT)
         ending = await self.store.end(sid, self._tombstone(EndReason.LOGOUT, user))
         self._told_ended(ending, EndReason.LOGOUT)
+        family = None if base is None else family_of(base)
+        if family is not None and family.parent is not None:
+            above = await self.store.end(family.parent, self._tombstone(EndReason.LOGOUT, user))
+            self._told_ended(above, EndReason.LOGOUT)
+            ending = Ending((*ending.ended, *above.ended), ending.confirmed and above.confirmed)
         return ending
 
     async def sign_out(self, session: Session, *, everywhere: bool = False) -> Ending:
@@ -777,12 +840,51 @@ class Engine:
         """
         if not is_session_id(sid):
             return False
+        return await self.living(sid) is not None
+
+    async def living(self, sid: str) -> Record | None:
+        """Return the session of an id if it lives now, a family's as it counts beside its parent; touch nothing.
+
+        A family whose parent has ended is dead, although nobody may have met it since.
+
+        Raises:
+            StoreError: the store failed.
+        """
         try:
-            found = await self.store.load(sid)
+            record = await self._loaded_alive(sid)
+            if record is None or not is_family(record.control):
+                return record
+            family = family_of(record)
+            if family is None or family.parent is None:
+                return None if family is None else record
+            parent = await self._loaded_alive(family.parent)
         except StoreError as error:
             self._tell(events.StoreFailed(at=self.clock(), error=error.code, session=sid))
             raise
-        return isinstance(found, Record) and self.policy.expired(found.control, found.seen_at, self.clock()) is None
+        if parent is None or is_family(parent.control) or parent.control.user != record.control.user:
+            return None
+        return beneath(record, parent.control)
+
+    async def _loaded_alive(self, sid: str) -> Record | None:
+        found = await self.store.load(sid)
+        return found if isinstance(found, Record) and self.expired(found) is None else None
+
+    def policy_of(self, control: Control) -> Policy:
+        """Return the limits that count for a session: a token family has its own."""
+        return self.policy if self.family_policy is None or not is_family(control) else self.family_policy
+
+    def expired(self, record: Record) -> EndReason | None:
+        """Return which limit a session has passed, if any."""
+        now = self.clock()
+        if self.family_policy is None and is_family(record.control):
+            return None if now < record.expires_at else EndReason.IDLE  # its limits are not known here
+        return self.policy_of(record.control).expired(record.control, record.seen_at, now)
+
+    def deadline(self, record: Record) -> float:
+        """Return when a session ends if nothing more happens (seconds since 1970)."""
+        if self.family_policy is None and is_family(record.control):
+            return record.expires_at
+        return self.policy_of(record.control).deadline(record.control, record.seen_at)
 
     async def sweep(self, limit: int) -> int:
         """Remove up to `limit` expired records; return how many were removed."""
@@ -822,6 +924,10 @@ class Engine:
         """Return who is really asking."""
         return self.proxies.client(facts) if self.proxies else Client(facts.peer, facts.scheme, facts.host)
 
+    def is_by_token(self, facts: Facts) -> bool:
+        """Tell whether a request is judged by its access token alone, so that no cookie of it counts (R22)."""
+        return self.bearer is not None and is_by_token(facts)
+
     def tell_cross_site(self, facts: Facts) -> None:
         """Tell the sinks that the guard refused a request."""
         self._tell(events.CrossSiteRefused(at=self.clock(), source=self._source(facts), method=facts.method))
@@ -847,6 +953,8 @@ class Engine:
         return facts.header("sec-fetch-mode") == "navigate" and facts.header("sec-fetch-dest") == "document"
 
     def _may_set_cookie(self, facts: Facts) -> bool:
+        if self.is_by_token(facts):
+            return False
         if self._is_secure(facts):
             return True
         host = self.client(facts).host[:128]
@@ -871,7 +979,11 @@ class Engine:
         return self._pseudonyms.of(self.client(facts).address if self.proxies else facts.peer).hex()
 
     def _successor(self, token: Token, generation: int) -> str:
-        return self.cookie.set(self._mint.mint(token.seed, generation, new_branch(self._entropy)))
+        return self._handed(self._mint.mint(token.seed, generation, new_branch(self._entropy)))
+
+    def _handed(self, text: str) -> str:
+        """Return a new token as the answer hands it out: in a cookie."""
+        return self.cookie.set(text)
 
     def _tombstone(self, reason: EndReason, user: str | None) -> Tombstone:
         now = self.clock()
@@ -880,7 +992,8 @@ class Engine:
     def _change(self, record: Record, opened: Opened, *, now: float | None = None, **parts: Any) -> Change:
         at = record.seen_at if opened.facts.passive else (opened.loaded_at if now is None else now)
         control: Control = parts.get("control") or record.control
-        return Change(seen_at=at, expires_at=self.policy.deadline(control, at), revision=record.revision, **parts)
+        expires_at = self.policy_of(control).deadline(control, at)
+        return Change(seen_at=at, expires_at=expires_at, revision=record.revision, **parts)
 
     def _discarded(self, session: Session, sid: str, tombstone: Tombstone | None, now: float) -> None:
         session.ended = tombstone.reason if tombstone else None

@@ -51,6 +51,9 @@ class Token(NamedTuple):
 class TokenMint:
     """Mint and verify session tokens with a ring of keys: the newest signs, all verify.
 
+    `purpose` tells envelopes apart that hold such a token: each has keys and a tag of its own, so that a token in the
+    wrong one is forged.
+
     A browser sends the same token for minutes, so the last `REMEMBERED` authentic ones are not computed again. What is
     remembered says that a token is ours, never that its session lives: that is asked of the store, every time. The
     table lives in this process's memory, where the tokens of its requests are anyway; forged ones never enter it.
@@ -58,10 +61,11 @@ class TokenMint:
 
     __slots__ = ("_macs", "_newest", "_prefix", "_remembered")
 
-    def __init__(self, ring: KeyRing) -> None:
+    def __init__(self, ring: KeyRing, purpose: bytes = b"session token") -> None:
         self._macs: dict[int, hmac.HMAC] = {}
-        for key_id, key in ring.derive(b"session token").items():
-            mac = hmac.new(key, _TAG_CONTEXT, hashlib.sha256)
+        context = _TAG_CONTEXT if purpose == b"session token" else b"sessile " + purpose + b" v1\0"
+        for key_id, key in ring.derive(purpose).items():
+            mac = hmac.new(key, context, hashlib.sha256)
             self._macs[VERSION << 5 | key_id] = mac
         self._newest = self._macs[VERSION << 5 | ring.newest]
         self._prefix = bytes([VERSION << 5 | ring.newest])

@@ -18,8 +18,9 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
-from ..errors import SessionClosed, SessionTooLarge, StepUpRequired, UserInvalid
+from ..errors import NotByToken, SessionClosed, SessionTooLarge, StepUpRequired, UserInvalid
 from . import values
+from .bearers import Grant
 from .factors import Factor, aal
 from .policy import Policy
 from .record import SCHEMA, Control, EndReason, Record
@@ -61,6 +62,7 @@ class Session(MutableMapping[str, Any]):
     signed_out: bool = False
     ended: EndReason | None = None
     factor: Factor | None = None
+    grant: Grant | None = None  # what the access token grants that opened it, for this request alone
     intent: Intent | None = None
     kept: frozenset[str] | None = None
     opened: Any = None
@@ -288,9 +290,10 @@ class Session(MutableMapping[str, Any]):
 
         Raises:
             UserInvalid: it is neither text nor a whole number nor a UUID, or empty.
+            NotByToken: an access token opened the session.
             SessionClosed: the response has begun.
         """
-        self._change()
+        self._renew("login")
         user = user_name(user_id)
         now = self._rules.clock()
         control = self._control
@@ -319,9 +322,10 @@ class Session(MutableMapping[str, Any]):
 
         Raises:
             StepUpRequired: nobody has begun to sign in.
+            NotByToken: an access token opened the session.
             SessionClosed: the response has begun.
         """
-        self._change()
+        self._renew("add_factor")
         control = self._control
         if control is None or control.user is None:
             raise StepUpRequired("login", factor=factor)
@@ -333,8 +337,13 @@ class Session(MutableMapping[str, Any]):
             self.intent = "factor"
 
     def rotate(self) -> None:
-        """Give the session a new token and id, as after any change of privilege (R25); one not stored has none."""
-        self._change()
+        """Give the session a new token and id, as after any change of privilege (R25); one not stored has none.
+
+        Raises:
+            NotByToken: an access token opened the session.
+            SessionClosed: the response has begun.
+        """
+        self._renew("rotate")
         if self.base is not None and self.intent is None and not self.signed_out:
             self.intent = "rotate"
 
@@ -430,6 +439,11 @@ class Session(MutableMapping[str, Any]):
         if self.closed:
             raise SessionClosed
         self.accessed = True
+
+    def _renew(self, verb: str) -> None:
+        self._change()
+        if self.grant is not None:
+            raise NotByToken(verb)
 
     def _forget(self, keep: frozenset[str]) -> None:
         """Leave everything but `keep` behind, in view and in what a renewal carries over."""

@@ -17,6 +17,7 @@ from .cookies import CookieRules
 from .crosssite import CrossSiteGuard
 from .engine import Engine
 from .events import Sink
+from .families import family_of
 from .info import Ended, SessionInfo, describe
 from .keyfile import ring_for
 from .keys import KeyRing
@@ -313,16 +314,17 @@ class Sessions:
 async def _of_user(engine: Engine, user: str, current: Session | None) -> list[SessionInfo]:
     if current is not None:
         current.accessed = True
-    now, policy = engine.clock(), engine.policy
+    held = [(sid, record) for sid, record in await engine.index.of_user(user) if engine.expired(record) is None]
+    ids = {sid for sid, _ in held}
     listed = [
         describe(
             sid,
             record,
-            deadline=policy.deadline(record.control, record.seen_at),
+            deadline=engine.deadline(record),
             current=current is not None and current.id == sid,
         )
-        for sid, record in await engine.index.of_user(user)
-        if policy.expired(record.control, record.seen_at, now) is None
+        for sid, record in held
+        if (family := family_of(record)) is None or family.parent is None or family.parent in ids
     ]
     return sorted(listed, key=lambda info: (not info.current, -info.seen_at))
 
@@ -331,8 +333,7 @@ def _describe(engine: Engine, session: Session) -> SessionInfo | None:
     session.accessed = True
     if session.base is None or session.id is None:
         return None
-    deadline = engine.policy.deadline(session.base.control, session.base.seen_at)
-    return describe(session.id, session.base, deadline=deadline, current=True)
+    return describe(session.id, session.base, deadline=engine.deadline(session.base), current=True)
 
 
 def _ended(ending: Ending) -> Ended:

@@ -29,7 +29,8 @@ from ...core.cookies import TARGETED
 from ...core.crosssite import SAFE_METHODS
 from ...core.requests import Facts
 from ...core.session import Session
-from ...errors import SessileError, StoreError
+from ...core.sessions import AsyncSessions, Sessions
+from ...errors import AccessRefused, SessileError, StoreError
 from .. import replies
 from ..environ import headers_of, is_refused, read_request
 from ..messages import by_name
@@ -68,11 +69,11 @@ class SessionMiddleware(DjangosMiddleware):
         response: HttpResponseBase | None = None
         if not self._is_plain_visit(request):
             facts, which = self._read(request)
-            response = self._unopened(facts, which)
+            response = self._unopened(door, facts, which)
             if response is None:
                 try:
                     self._enter(request, await open_session(door.engine, facts))
-                except StoreError as error:
+                except (StoreError, AccessRefused) as error:
                     return self._refusal(error, facts)
                 response = self._own(request, facts, which)
         if response is None:
@@ -95,14 +96,14 @@ class SessionMiddleware(DjangosMiddleware):
         if self._is_plain_visit(request):
             return None
         facts, which = self._read(request)
-        response = self._unopened(facts, which)
+        response = self._unopened(self._doors.blocking, facts, which)
         if response is not None:
             return response
         try:
             session = cast("DjangoSession", drive(self._engine.load(facts, DjangoSession)))
             if session.base is not None and EXPIRY in session.base.data and session.outlived():
                 session = drive(expired(self._engine, session))
-        except StoreError as error:
+        except (StoreError, AccessRefused) as error:
             return self._refusal(error, facts)
         self._enter(request, session)
         return self._own(request, facts, which)
@@ -136,6 +137,7 @@ class SessionMiddleware(DjangosMiddleware):
         meta = request.META
         if (
             "HTTP_COOKIE" in meta
+            or "HTTP_AUTHORIZATION" in meta
             or meta["REQUEST_METHOD"] not in SAFE_METHODS
             or (self._mark and self._mark in meta["PATH_INFO"])
         ):
@@ -155,9 +157,11 @@ class SessionMiddleware(DjangosMiddleware):
             facts = replace(facts, scheme=request.scheme or facts.scheme, host=host or facts.host)
         return facts, which
 
-    def _unopened(self, facts: Facts, which: replies.Endpoint | None) -> HttpResponse | None:
+    def _unopened(
+        self, door: Sessions | AsyncSessions, facts: Facts, which: replies.Endpoint | None
+    ) -> HttpResponse | None:
         """Answer what needs no session: a request that must not pass, and the script."""
-        if is_refused(self._doors.blocking, facts):
+        if is_refused(door, facts):
             return respond(replies.cross_site(), facts.method)
         if which == "session.js":
             return respond(replies.serve(which, facts, Session(self._engine.rules), self._doors.pages), facts.method)

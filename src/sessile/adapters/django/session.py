@@ -241,7 +241,7 @@ class DjangoSession(SignsIn, SessionBase):  # type: ignore[misc]  # the stubs ta
         is_late = is_late or (self.signed_out and self.base is not None and answer.cookie is None)
         renewed = self.id != before
         facts = replace(facts, cookie="") if self.id is None else engine.after(facts, answer, renewed=renewed)
-        now = await engine.load(facts, DjangoSession)
+        now = await engine.load_again(self, facts, DjangoSession)
         if is_late and now.base is None:
             now.opened.storable, now.ended = False, self.ended
         self._become(now)
@@ -271,6 +271,8 @@ class DjangoSession(SignsIn, SessionBase):  # type: ignore[misc]  # the stubs ta
             raise SessionClosed
         if self.base is None:
             return {}
+        if self.grant is not None:
+            return dict(await engine.load_again(self, self.opened.facts, DjangoSession))
         return dict(await open_session(engine, self.opened.facts))
 
     def exists(self, session_key: str | None) -> bool:

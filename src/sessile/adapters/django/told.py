@@ -17,6 +17,7 @@ def joined(first: Answer, second: Answer) -> Answer:
         vary=first.vary or second.vary,
         carries=first.carries or second.carries,
         clear_site_data=clear,
+        by_token=first.by_token or second.by_token,
         more=(*(line for line in first.more if _name(line) not in later), *second.more),
     )
 

@@ -21,6 +21,7 @@ from ...core.bridge import drive
 from ...core.cookies import TARGETED
 from ...core.sessions import Sessions
 from ...errors import (
+    AccessRefused,
     ConflictError,
     SessileError,
     SessionGone,
@@ -79,6 +80,10 @@ class SessileInterface(SessionInterface):
             session = cast("FlaskSession", drive(sessions.engine.load(facts, FlaskSession)))
         except StoreError as error:
             return Unopened.because(rules, error)
+        except AccessRefused as error:
+            reply = replies.refusal(error, facts, self._pages)
+            assert reply is not None
+            return Unopened.because(rules, reply)
         if which is not None:
             session.asks_for = which
         return session
