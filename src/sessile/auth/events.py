@@ -103,3 +103,41 @@ class SigningKeyTurned(Event, frozen=True, kw_only=True):
         if self.what == "added":
             return f"A new {self.algorithm} key for tokens was published: {self.kid[:8]}."
         return f"The {self.algorithm} key {self.kid[:8]} for tokens left; what it signed is refused from now on."
+
+
+# -- refresh tokens ----------------------------------------------------------------------------------------------------
+
+_WHY_REFRESH = {
+    "client": "another client sent it than the one that it was given to",
+    "key": "its sender did not prove the key that it is bound to",
+    "parent": "the session that it hangs on is not signed in any more",
+    "scope": "it was asked for more than it grants",
+}
+
+
+class TokenFamilyBegun(Event, frozen=True, kw_only=True):
+    """Say that a client got a refresh token: `session` is its family's id, `parent` that of the session it hangs on."""
+
+    code = "token-family-begun"
+    severity = "notice"
+    requirement = "R84"
+    audience: str
+    client: str
+    parent: str | None = None
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return f"The client {self.client} may ask for access tokens for {self.audience}."
+
+
+class RefreshRefused(Event, frozen=True, kw_only=True):
+    """Say that a living refresh token was refused, and why; it goes on living unless its parent has ended."""
+
+    code = "refresh-refused"
+    severity = "warning"
+    requirement = "R84"
+    why: Literal["client", "key", "parent", "scope"]
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return f"A refresh token was refused: {_WHY_REFRESH[self.why]}."

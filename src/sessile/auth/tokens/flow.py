@@ -8,13 +8,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from ...core.events import StoreFailed
 from ...core.ids import is_session_id
 from ...core.network import is_loopback_host
 from ...core.ports import InCookies
 from ...core.record import Record
 from ...core.session import Session, user_name
-from ...errors import ConfigurationError, SessileError, SessionGone, StepUpRequired, StoreError
+from ...errors import ConfigurationError, NotByToken, SessileError, SessionGone, StepUpRequired
 from ..events import AccessTokenIssued, AccessTokenRefused, AccessTokenRevoked, ProofRefused
 from ..ground import Ground, name_of
 from ..vault import Item, Write, living, settle, version_of
@@ -114,16 +113,19 @@ class TokenFlow:
         self, session: Session | str, *, user: str | int | None, audience: str, client: str, scope: str, jkt: str | None
     ) -> str:
         """Return an access token for a session that lives and is signed in."""
-        sid, owner = _named(session, user)
-        if not audience or not client or max(len(audience), len(client)) > 2048 or not access.is_scope(scope):
-            raise ConfigurationError("a token has one audience, a client, and scopes of RFC 6749")
-        now = self.ground.now
+        sid, owner = named(session, user)
+        check_grant(audience, client, scope)
         record = await self.living(sid)
         if record is None or record.control.user != owner:
             raise SessionGone("not signed in")
+        return await self.minted(sid, record, audience=audience, client=client, scope=scope, jkt=jkt)
+
+    async def minted(self, sid: str, record: Record, *, audience: str, client: str, scope: str, jkt: str | None) -> str:
+        """Return an access token for a session that was found to live and to be signed in."""
+        now = self.ground.now
         # Before the token leaves: whenever the session ends, or has ended by now, who makes the list looks at it.
         await self._note(sid, now)
-        expires_at = min(now + self.rules.lifetime, self.ground.engine.policy.deadline(record.control, record.seen_at))
+        expires_at = now + self.left(record)
         claims = access.claims_of(
             record.control,
             session_id=sid,
@@ -137,9 +139,14 @@ class TokenFlow:
             expires_at=expires_at,
         )
         text = access.written(claims, (await self.keys.current()).signer(now))
-        self.ground.tell(AccessTokenIssued(at=now, session=sid, user=owner, audience=audience, client=client))
+        user = record.control.user
+        self.ground.tell(AccessTokenIssued(at=now, session=sid, user=user, audience=audience, client=client))
         await self.ground.housekeep()
         return text
+
+    def left(self, record: Record) -> float:
+        """Return how long a token of this session lives, in seconds: never longer than the session."""
+        return max(0.0, min(self.rules.lifetime, self.ground.engine.deadline(record) - self.ground.now))
 
     async def _note(self, sid: str, now: float) -> None:
         """Note that tokens of the session live: for one and a half lifetimes, so not with every one of them."""
@@ -158,22 +165,15 @@ class TokenFlow:
         """Return the record of a session that is signed in now, completely; nothing is touched.
 
         A session that was renewed (a step-up, a sign-in) is not followed to its successor: whoever held the old token
-        of the session loses with it all that grew from it (R25).
+        of the session loses with it all that grew from it (R25). A token family is alive while its parent is, too.
 
         Raises:
             StoreError: the store failed.
         """
-        engine = self.ground.engine
-        try:
-            found = await engine.store.load(sid)
-        except StoreError as error:
-            self.ground.tell(StoreFailed(at=self.ground.now, error=error.code, session=sid))
-            raise
-        if not isinstance(found, Record) or found.control.user is None:
+        found = await self.ground.engine.living(sid)
+        if found is None or found.control.user is None or found.control.pending or found.control.challenged:
             return None
-        if found.control.pending or found.control.challenged:
-            return None
-        return found if engine.policy.expired(found.control, found.seen_at, self.ground.now) is None else None
+        return found
 
     # -- check ---------------------------------------------------------------------------------------------------------
 
@@ -196,7 +196,10 @@ class TokenFlow:
 
     async def verify(self, text: object, audience: str, proved: Proved | None) -> AccessToken | None:
         """Return what a token says if it passes without asking any store; None otherwise."""
-        token = await self.read(text, audience)
+        return self.bound(await self.read(text, audience), proved)
+
+    def bound(self, token: AccessToken | Why, proved: Proved | None) -> AccessToken | None:
+        """Return an authentic token if its sender proved what it asks for; the sinks are told of what does not pass."""
         if isinstance(token, Why):
             self._tell_refused(token)
             return None
@@ -208,8 +211,10 @@ class TokenFlow:
     async def admit(self, text: object, audience: str, proved: Proved | None) -> Admitted | None:
         """Return a token with its session if the token passes, was not revoked, and its session is signed in now."""
         token = await self.verify(text, audience, proved)
-        if token is None:
-            return None
+        return None if token is None else await self.admitted(token)
+
+    async def admitted(self, token: AccessToken) -> Admitted | None:
+        """Return a token that passed with its session, unless it was revoked or the session is signed in no more."""
         standing = await self._standing(token)
         if isinstance(standing, Why):
             self._tell_refused(standing, token)
@@ -350,11 +355,22 @@ def _revoked_key(token: AccessToken) -> str:
     return f"revoked:{name_of(token.token_id)}"
 
 
-def _named(session: Session | str, user: str | int | None) -> tuple[str, str]:
+def check_grant(audience: str, client: str, scope: str) -> None:
+    """Refuse what no token can say.
+
+    Raises:
+        ConfigurationError: there is no audience or no client, or the scope is none of RFC 6749.
+    """
+    if not audience or not client or max(len(audience), len(client)) > 2048 or not access.is_scope(scope):
+        raise ConfigurationError("a token has one audience, a client, and scopes of RFC 6749")
+
+
+def named(session: Session | str, user: str | int | None) -> tuple[str, str]:
     """Return the session's id and its user.
 
     Raises:
         StepUpRequired: nobody is signed in with it, or not completely.
+        NotByToken: an access token opened it, which must not become another one that lives longer.
         NotCommitted: what it intends has not been carried out.
         ConfigurationError: it is an id, and nobody said whose.
     """
@@ -365,6 +381,8 @@ def _named(session: Session | str, user: str | int | None) -> tuple[str, str]:
             raise SessionGone("no session id")
         return session, user_name(user)
     owner = session.require()
+    if session.grant is not None:
+        raise NotByToken("issue")
     if user is not None and user_name(user) != owner:
         raise StepUpRequired("login")
     if session.id is None or not (session.closed or (session.intent is None and not session.signed_out)):
