@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import asgi_cells, django_cells, growth, imports, network_cells, wsgi_cells
+from benchmarks import asgi_cells, django_cells, growth, imports, network_cells, token_cells, wsgi_cells
 from benchmarks.harness import Cell, added, measure
 from benchmarks.targets import TARGETS
 from tests.support.servers import postgres, redis_server
@@ -18,7 +18,7 @@ from tests.support.servers import postgres, redis_server
 HERE = Path(__file__).parent
 IMPORT_LIMIT = 1.6
 MEMORY_LIMIT = 1.2
-KINDS = ("read", "write", "anonymous", "forged", "large")
+KINDS = ("read", "write", "anonymous", "forged", "large", "verify")
 Medians = dict[tuple[str, str, str], float]
 
 
@@ -37,6 +37,7 @@ def main() -> int:
             *wsgi_cells.cells(directory),
             *django_cells.cells(directory),
             *network_cells.cells(server.port),
+            *token_cells.cells(),
         ]
         print(f"{len(cells)} cells, interleaved", flush=True)
         measure(cells, rounds=7 if quick else 25, batch=0.01 if quick else 0.03)

@@ -120,4 +120,16 @@ TARGETS = (
         ("asgi", "sessile redis, near cache of 100", "read"),
         1.25,
     ),
+    Target(
+        "verify an access token (ES256) / PyJWT's decode",
+        ("token ES256", "sessile tokens", "verify"),
+        ("token ES256", "pyjwt", "verify"),
+        1.25,
+    ),
+    Target(
+        "verify in another service, with the list of ends / PyJWT's decode",
+        ("token ES256", "sessile verifier with ends", "verify"),
+        ("token ES256", "pyjwt", "verify"),
+        1.25,
+    ),
 )
