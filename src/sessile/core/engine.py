@@ -605,7 +605,7 @@ class Engine:
 
         Return the Set-Cookie values that hand it out, its id, and whether it replaced one.
         """
-        allowed = self._allowed(control)
+        allowed = self._allowed(session, control)
         limit = allowed
         context = self._context(opened.facts)
         place = control.place or self._place(opened.facts)
@@ -649,7 +649,7 @@ class Engine:
                     raise SessionGone(str(tombstone.reason) if tombstone else "gone")
         raise StoreUnavailable("a session changed faster than it could be renewed")
 
-    def _allowed(self, control: Control) -> int | None:
+    def _allowed(self, session: Session, control: Control) -> int | None:
         """Return how many sessions this one's user may have; None: any number."""
         limit = self.policy.max_sessions if control.user is not None else None
         return limit + UNFINISHED if limit is not None and control.pending else limit
