@@ -233,6 +233,44 @@ async def test_a_store_that_fails_is_no_answer(bench: Bench) -> None:
             await verb(text)
 
 
+async def test_each_verb_asks_the_stores_as_often_as_the_page_says(bench: Bench) -> None:
+    """`docs/explanation/tokens.md`, "What it costs"."""
+    asked: list[str] = []
+
+    def counted(name: str, verb: Any) -> Any:
+        async def count(*given: Any) -> Any:
+            asked.append(name)
+            return await verb(*given)
+
+        return count
+
+    session, maker, proofs = await bench.sign_in(), ProofMaker(), bench.proofs(nonce=True)
+    await bench.issue(session)
+    await done(bench.tokens.ended())
+    store, vault = bench.sessions.engine.store, bench.ground.vault
+    store.load = counted("load", store.load)
+    for name in ("get", "write", "of_user", "sweep"):
+        setattr(vault, name, counted(name, getattr(vault, name)))
+    text = await bench.issue(session)
+    assert asked == ["load", "get"]
+    proof = maker.proof("POST", "https://id.example/", now=bench.clock(), nonce=proofs.nonce())
+    for verb, expected in (
+        (lambda: bench.verify(text), []),
+        (lambda: bench.admit(text), ["load", "get"]),
+        (lambda: bench.is_active(text), ["load", "get"]),
+        (lambda: done(bench.tokens.revoke(text, "web")), ["write"]),
+        (lambda: done(proofs.prove(proof, method="POST", url="https://id.example/")), ["write"]),
+        (lambda: done(bench.tokens.ended()), ["get"]),
+    ):
+        asked.clear()
+        await verb()
+        assert asked == expected
+    bench.clock.advance(31)
+    asked.clear()
+    await done(bench.tokens.ended())
+    assert asked == ["get", "of_user", "load", "of_user", "write"]
+
+
 @requirement("R95", "R96")
 async def test_events_hold_no_token_and_no_secret(bench: Bench) -> None:
     """What is told is told without what grants something."""
