@@ -330,6 +330,16 @@ def test_a_signature_of_zeros_is_none(forger: Forger, signature: bytes) -> None:
     assert forger.why(f"{head}.{body}.{base64url(signature)}") in ("signature", "malformed")
 
 
+def test_a_token_is_not_active_for_another_user_than_its_session() -> None:
+    """Even if our own key signed it: the session says who is signed in."""
+    forger = Forger()
+    session = drive(forger.bench.sign_in())
+    for user, active in (("ada", True), ("eve", False)):
+        text = forger.signed(claims={**CLAIMS, "sid": session.id, "sub": user})
+        assert forger.tokens.introspect(text)["active"] is active
+        assert (forger.tokens.admit(text, API) is not None) is active
+
+
 def test_a_header_that_never_proved_itself_is_not_remembered() -> None:
     """The table of known headers is filled by right signatures only, and is bounded."""
     forger = Forger()
@@ -360,6 +370,17 @@ def test_what_reads_as_base64url_is_written_so(text: str) -> None:
     except ValueError:
         return
     assert base64url(raw) == text
+
+
+def test_each_part_has_one_spelling_before_the_library_sees_it() -> None:
+    """Whatever the version of the library thinks of unused bits."""
+    assert segments("AA.AA.AA")
+    assert segments("AAA.AAA.AAA")
+    for wrong in ("AB", "AAB", "A", "AAAAA"):
+        for at in range(3):
+            parts = ["AA", "AA", "AA"]
+            parts[at] = wrong
+            assert segments(".".join(parts)) is None
 
 
 @given(st.text(max_size=60) | st.from_regex(r"[\w.=-]{0,40}\.[\w-]{0,9}\.[\w-]{0,9}", fullmatch=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -321,6 +322,7 @@ async def test_keys_that_cannot_be_fetched_serve_on_for_an_hour(bench: Bench) ->
     with pytest.raises(StoreUnavailable):
         await service.passes(await bench.issue(session))
     service.is_cut = False
+    bench.clock.advance(1)
     assert await service.passes(await bench.issue(session))
     service.is_cut = True
     for _ in range(11):
@@ -330,6 +332,49 @@ async def test_keys_that_cannot_be_fetched_serve_on_for_an_hour(bench: Bench) ->
     bench.clock.advance(301)
     with pytest.raises(StoreUnavailable):
         await service.passes(await bench.issue(await bench.sign_in()))
+
+
+async def test_requests_that_come_first_together_all_pass() -> None:
+    """Nobody is turned away because somebody else is fetching already; later, one fetches for all."""
+    bench = Bench(blocking=False)
+    text = await bench.issue(await bench.sign_in())
+    fetched: list[str] = []
+
+    async def jwks() -> bytes:
+        fetched.append("jwks")
+        await asyncio.sleep(0.01)
+        return await bench.tokens.jwks()  # type: ignore[no-any-return]
+
+    async def ended() -> str:
+        fetched.append("ended")
+        await asyncio.sleep(0.01)
+        return (await bench.tokens.ended()).text  # type: ignore[no-any-return]
+
+    verifier = AsyncVerifier(jwks=jwks, ended=ended, issuer=ISSUER, audience=API, clock=bench.clock)
+    for wait in (0, 100):  # at the start, and when the list has become too old
+        bench.clock.advance(wait)
+        assert all(await asyncio.gather(*(verifier.verify(text) for _ in range(10))))
+    bench.clock.advance(40)
+    fetched.clear()
+    assert all(await asyncio.gather(*(verifier.verify(text) for _ in range(10))))
+    assert fetched == ["ended"]
+
+
+async def test_who_cannot_fetch_does_not_try_with_every_request(bench: Bench) -> None:
+    """An issuer that is down is not hammered, neither for keys nor for the list."""
+    text = await bench.issue(await bench.sign_in())
+    cut, half = Service(bench), Service(bench)
+    cut.is_cut = True
+    half.replayed = "no list"
+    for service, asked in ((cut, ["jwks"]), (half, ["jwks", "ended"])):
+        for _ in range(10):
+            with pytest.raises(StoreUnavailable):
+                await service.passes(text)
+        assert service.fetched == asked
+        bench.clock.advance(1)
+        with pytest.raises(StoreUnavailable):
+            await service.passes(text)
+        assert service.fetched == [*asked, asked[-1]]
 
 
 @pytest.mark.parametrize(

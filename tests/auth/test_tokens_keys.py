@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessile.auth.ground import sealed
-from sessile.auth.tokens.jose import ALGORITHMS, private_key, public_key, thumbprint
+from sessile.auth.tokens.jose import ALGORITHMS, base64url, private_key, public_key, thumbprint, unbase64url
 from sessile.auth.tokens.keys import DAY, ITEM, REFRESH, Key, KeyRules, turned
 from sessile.auth.vault import Write
 from sessile.auth.vaults.memory import MemoryVault
@@ -91,6 +91,14 @@ def test_thumbprints_are_those_of_the_rfcs() -> None:
 def test_a_key_that_is_none_of_ours_is_none(jwk: dict[str, Any]) -> None:
     """Other types, other curves, points beside the curve, other spellings, other algorithms."""
     assert public_key(jwk) is None
+
+
+def test_a_coordinate_has_one_length() -> None:
+    """A zero before it would be another thumbprint of the same key."""
+    jwk = dict(private_key("ES256", SECRET).jwk)
+    assert public_key(jwk) is not None
+    for name in ("x", "y"):
+        assert public_key({**jwk, name: base64url(b"\0" + unbase64url(jwk[name]))}) is None
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

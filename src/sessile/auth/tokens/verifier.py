@@ -27,6 +27,8 @@ KEYS_EVERY: Final = 300.0
 # So long the keys serve on if they cannot be fetched again: one that was discarded must not live for ever.
 KEYS_LAST: Final = 3600.0
 FLOOR: Final = 10.0
+# While there is nothing to go by: so long nobody asks again after it failed.
+RETRY: Final = 1.0
 MAX_KEYS: Final = 32
 MAX_JWKS_BYTES: Final = 256 * 1024
 
@@ -80,7 +82,8 @@ class VerifierFlow:
         self._ends, self._ended_every = ends, ended_every
         self._tell, self._clock = tell, clock
         self._keys: PublicKeys | None = None
-        self._keys_at = self._keys_asked = self._ends_asked = float("-inf")
+        self._keys_at = self._keys_asked = self._keys_failed = float("-inf")
+        self._ends_asked = self._ends_failed = float("-inf")
 
     async def verify(self, text: object, proved: Proved | None) -> AccessToken | None:
         """Return what a token says, None if it is refused; `tell` learns why."""
@@ -109,29 +112,45 @@ class VerifierFlow:
 
     async def _known(self, *, missing: bool = False) -> PublicKeys:
         now, keys = self._clock(), self._keys
-        due = FLOOR if missing else KEYS_EVERY
-        if keys is None or not (0 <= now - self._keys_at < due or 0 <= now - self._keys_asked < FLOOR):
+        if keys is None:
+            keys = await self._first_keys(now)
+        elif not (0 <= now - self._keys_at < (FLOOR if missing else KEYS_EVERY) or 0 <= now - self._keys_asked < FLOOR):
             # Set first: who comes meanwhile goes by what is here, and does not ask too.
             self._keys_asked = now
             try:
-                keys = keys_of(await self._fetch_jwks())
-            except Exception as error:  # whatever the service's own HTTP client raises
-                if keys is None or not now - self._keys_at < KEYS_LAST:
-                    raise StoreUnavailable("the issuer's keys could not be fetched") from error
+                keys = self._keys = keys_of(await self._fetch_jwks())
+                self._keys_at = now
+            except Exception as error:  # noqa: BLE001 - whatever the service's own HTTP client raises; age decides
                 _log.warning("the issuer's keys could not be fetched again (%s)", type(error).__name__)
-            else:
-                self._keys, self._keys_at = keys, now
         if not now - self._keys_at < KEYS_LAST:
             raise StoreUnavailable("the issuer's keys are too old and could not be fetched again")
+        return keys
+
+    async def _first_keys(self, now: float) -> PublicKeys:
+        if 0 <= now - self._keys_failed < RETRY:
+            raise StoreUnavailable("the issuer's keys could not be fetched a moment ago")
+        try:
+            keys = keys_of(await self._fetch_jwks())
+        except Exception as error:
+            self._keys_failed = now
+            raise StoreUnavailable("the issuer's keys could not be fetched") from error
+        self._keys, self._keys_at = keys, now
         return keys
 
     async def _has_ended(self, token: AccessToken) -> bool:
         if self._fetch_ended is None:
             return False
-        now = self._clock()
-        if not 0 <= now - self._ends_asked < (self._ended_every if self._ends.is_fresh(now) else 1.0):
-            self._ends_asked = now
+        now, is_fresh = self._clock(), self._ends.is_fresh(self._clock())
+        if is_fresh and not 0 <= now - self._ends_asked < self._ended_every:
+            self._ends_asked = now  # as above
             await self._fetch_list(self._fetch_ended, now)
+        elif not is_fresh and not 0 <= now - self._ends_failed < RETRY:
+            # Nobody may go by what is here, so all who come meanwhile ask too.
+            await self._fetch_list(self._fetch_ended, now)
+            if self._ends.is_fresh(now):
+                self._ends_asked = now
+            else:
+                self._ends_failed = now
         if not self._ends.is_fresh(now) and self._ends.when_stale == "refuse":
             raise StoreUnavailable("the list of ended sessions is too old, and no newer one could be fetched")
         return self._ends.holds(token.session_id, token.token_id)
