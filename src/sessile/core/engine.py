@@ -33,7 +33,7 @@ from .answers import Answer
 from .bearers import Bearer, Grant, is_by_token, presented
 from .cookies import CookieRules
 from .factors import aal
-from .families import beneath, family_of, is_family
+from .families import FAMILY, beneath, family_of, is_family
 from .ids import Token, TokenMint, is_session_id, new_branch, new_seed, session_id
 from .keys import KeyRing
 from .network import Client, Proxies, is_loopback_host
@@ -215,9 +215,13 @@ class Engine:
         return self._granted(opened, await self.bearer.judge(facts, *presented(facts)))
 
     def _granted(self, opened: Opened, grant: Grant) -> Session:
-        # In flight: served, and handed nothing.
-        session = self._live(opened, grant.session_id, grant.record, Standing.IN_FLIGHT)
-        session.grant = grant
+        record = grant.record
+        rules = replace(self.rules, policy=self.policy_of(record.control))
+        session = opened.kind(rules, record, grant.session_id)
+        opened.standing = Standing.IN_FLIGHT  # served, and handed nothing
+        session.opened, session.grant = opened, grant
+        if is_family(record.control):
+            session.hide(FAMILY)
         return session
 
     async def load_again(self, session: Session, facts: Facts, kind: type[Session] = Session) -> Session:
@@ -511,6 +515,8 @@ class Engine:
         assert record is not None
         assert sid is not None
         put, drop = session.changes()
+        if session.grant is not None:
+            put.pop(FAMILY, None)  # what its tokens are good for is not the application's to say
         expect = None
         if session.raise_on_conflict and (put or drop):
             expect = {key: _bytes(record.data.get(key)) for key in (*put, *drop)}

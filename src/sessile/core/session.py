@@ -460,6 +460,10 @@ class Session(MutableMapping[str, Any]):
         waits = control is not None and (control.pending or control.challenged)
         return self._unclaimed(carried) if waits else carried
 
+    def hide(self, key: str) -> None:
+        """Keep what stands under a key out of the application's sight."""
+        self._raw = {name: value for name, value in self._raw.items() if name != key}
+
     def rebase(self, base: Record) -> None:
         """Put this request's changes, and only those, on top of the record as others have changed it meanwhile."""
         put, drop = self.changes()

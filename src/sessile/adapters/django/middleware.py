@@ -150,6 +150,9 @@ class SessionMiddleware(DjangosMiddleware):
         environ: dict[str, Any] = request.META
         if _SCHEME not in environ:
             environ = _as_environ(request)
+        elif not (environ["PATH_INFO"].isascii() and environ["SCRIPT_NAME"].isascii()):
+            # Django has decoded them in the server's own dictionary.
+            environ = {**environ, **{name: _as_wsgi(environ[name]) for name in ("PATH_INFO", "SCRIPT_NAME")}}
         facts, which = read_request(environ, self._doors.prefix, self._doors.passive_paths)
         if self._trusts_proxy:
             # The project says what its proxy may be believed.
@@ -254,11 +257,16 @@ def _as_environ(request: HttpRequest) -> dict[str, Any]:
     """Return the environment of a request that came by ASGI, as WSGI servers tell it."""
     scope: dict[str, Any] = getattr(request, "scope", {})
     environ: dict[str, Any] = {**request.META, _SCHEME: scope.get("scheme", "http")}
-    environ["PATH_INFO"] = environ["PATH_INFO"].encode().decode("latin-1")
+    environ["PATH_INFO"] = _as_wsgi(environ["PATH_INFO"])
     cookie = by_name(scope.get("headers", ())).get(b"cookie")
     if cookie is not None:
         environ["HTTP_COOKIE"] = cookie.decode("latin-1")
     return environ
+
+
+def _as_wsgi(text: str) -> str:
+    """Return a path as WSGI servers tell it: its bytes, read as Latin-1."""
+    return text.encode("utf-8", "replace").decode("latin-1")
 
 
 def _first(read: Callable[[HttpRequest], tuple[Facts, Any]], request: HttpRequest) -> Facts:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from werkzeug.local import LocalProxy
 
 # Answered by an error handler that the application may replace with its own.
-HANDLED = (StepUpRequired, StoreError, TooManySessions, ConflictError, SessionGone)
+HANDLED = (AccessRefused, StepUpRequired, StoreError, TooManySessions, ConflictError, SessionGone)
 
 
 class Answered(HTTPException):

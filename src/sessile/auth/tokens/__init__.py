@@ -6,6 +6,9 @@
     dpop        proofs of possession
     ended       the published list of what has ended
     flow doors  the verbs, and their two doors
+    families    the sessions behind refresh tokens
+    refresh     refresh tokens: issue, sign in, refresh, revoke
+    apidoor     access tokens in the Authorization header of any adapter's request
 
 A token says who and which session; whether that session still lives is asked of the session store (`introspect`,
 `admit`), or of the list. `verifier` is for other services, which have neither; `endpoints` and `clients` are what
@@ -15,12 +18,14 @@ servers mount.
 from __future__ import annotations
 
 from .access import AccessToken
+from .apidoor import attach, require_scope
 from .clients import Client, Clients, new_secret
 from .doors import AsyncProofs, AsyncTokens, Proofs, Tokens
 from .dpop import ProofMaker, Proved
 from .ended import EndedList
 from .endpoints import AsyncEndpoints, Endpoints, Response
 from .flow import Admitted, NotCommitted, Published, Unproved
+from .refresh import AsyncRefreshTokens, RefreshTokens, Refused, TokenPair
 from .verifier import AsyncVerifier, Verifier
 
 __all__ = [
@@ -28,6 +33,7 @@ __all__ = [
     "Admitted",
     "AsyncEndpoints",
     "AsyncProofs",
+    "AsyncRefreshTokens",
     "AsyncTokens",
     "AsyncVerifier",
     "Client",
@@ -39,9 +45,14 @@ __all__ = [
     "Proofs",
     "Proved",
     "Published",
+    "RefreshTokens",
+    "Refused",
     "Response",
+    "TokenPair",
     "Tokens",
     "Unproved",
     "Verifier",
+    "attach",
     "new_secret",
+    "require_scope",
 ]

@@ -53,6 +53,7 @@ def limits(main: Policy, *, idle: float, absolute: float) -> Policy:
         on_replay=main.on_replay,
         binding=Binding(network="log", agent="log", both="log"),
         tombstone=main.tombstone,
+        max_bytes=main.max_bytes,
     )
 
 
