@@ -6,6 +6,7 @@ decodes what need not be decoded and repeats commands that must not be repeated.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, cast
@@ -58,11 +59,6 @@ class BlockingLink(Protocol):
 class LoopedLink(Protocol):
     """Be the part of `redis.asyncio.connection.Connection` that is used."""
 
-    @property
-    def is_connected(self) -> bool:
-        """Tell whether there is a socket."""
-        ...
-
     async def connect(self) -> None:
         """Connect and sign in."""
         ...
@@ -72,10 +68,6 @@ class LoopedLink(Protocol):
         ...
 
     def _close(self) -> None: ...
-
-    async def can_read_destructive(self) -> bool:
-        """Tell whether something has come that nobody asked for: the server has closed it, mostly."""
-        ...
 
     async def send_packed_command(self, command: Sequence[bytes], check_health: bool = True) -> None:  # noqa: FBT001, FBT002
         """Write."""
@@ -115,10 +107,10 @@ def looped_link(settings: Settings, address: Address) -> LoopedLink:
     return cast("LoopedLink", kind(**options))
 
 
-async def is_stale(link: LoopedLink) -> bool:
-    """Tell whether the server has closed a connection that nobody used meanwhile."""
-    probe = getattr(link, "can_read", None) or link.can_read_destructive  # the name before redis-py 8
-    return not link.is_connected or bool(await probe())
+def opened(link: LoopedLink) -> tuple[asyncio.Transport, Callable[[str], Exception]]:
+    """Return the transport of a link that is signed in, and what makes an exception of an error's text."""
+    inside = cast("Any", link)
+    return inside._writer.transport, inside._parser.parse_error
 
 
 def _options(settings: Settings, address: Address) -> dict[str, Any]:

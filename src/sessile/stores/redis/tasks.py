@@ -1,8 +1,9 @@
 """The connections of the asynchronous door to one server, and how the commands of one turn of the loop travel together.
 
-A command is not sent where it is awaited: it is queued, and a worker takes all that is queued, writes it at once on one
-connection and reads the replies in order. Fifty loads that start in one turn of the loop so cost one write and one
-read. Workers are tasks of their own: who stops waiting harms nobody and leaves no reply unread.
+A command is not sent where it is awaited: it is queued, and in the next turn all that is queued is written at once on
+one connection. Fifty loads that start in one turn of the loop so cost one write and one read. Replies are handed over
+by the connection itself, in order: who stops waiting harms nobody and leaves no reply unread, and no task is needed
+but to open a connection.
 
 Connections belong to a loop. Each loop that is met gets its own, and closes them when it ends.
 """
@@ -10,32 +11,37 @@ Connections belong to a loop. Each loop that is met gets its own, and closes the
 from __future__ import annotations
 
 import asyncio
+import select
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from redis.exceptions import RedisError, ResponseError
+import hiredis
+from redis.exceptions import ConnectionError, InvalidResponse, RedisError, ResponseError  # noqa: A004
 
 from ...errors import StoreUnavailable
 from .address import Address, Settings
 from .failures import is_lost, wrapped
 from .greeting import WHO, greet
-from .link import Command, LoopedLink, is_stale, looped_link, packed
+from .link import Command, LoopedLink, looped_link, opened, packed
 from .standing import Assurance
+
+_MORE: Final = object()
 
 
 class _Call:
     """Hold commands that were sent together by one caller, and who waits for their replies."""
 
-    __slots__ = ("count", "deadline", "payload", "replies")
+    __slots__ = ("count", "deadline", "payload", "replies", "waits")
 
     def __init__(self, payload: bytes, count: int, deadline: float, replies: asyncio.Future[list[Any]]) -> None:
         self.payload = payload
         self.count = count
         self.deadline = deadline
         self.replies = replies
+        self.waits = False
 
     def fail(self, error: BaseException) -> None:
         if not self.replies.done():
@@ -126,6 +132,116 @@ class LoopedNode:
             await lane.close()
 
 
+class _Pipe(asyncio.Protocol):
+    """Be one connection, in the hands of redis-py until it is signed in, and then in ours.
+
+    It carries one batch of calls at a time, and hands their replies over in the turn of the loop that they come in.
+    """
+
+    def __init__(self, lane: _Lane, link: LoopedLink) -> None:
+        transport, self._parse = opened(link)
+        self._lane = lane
+        self._link = link
+        self._transport = transport
+        self._before = transport.get_protocol()
+        self._reader = self._new_reader()
+        self._calls: deque[_Call] = deque()
+        self._replies: list[Any] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._generation = 0
+        self.era = lane.era
+        self._lost = False
+        self._closed = False
+        self._has_more = _probe(transport.get_extra_info("socket").fileno())
+        transport.set_protocol(self)
+
+    def is_stale(self) -> bool:
+        """Tell whether the server has closed the connection, or said something that nobody asked for."""
+        return self._closed or self._transport.is_closing() or self._has_more()
+
+    def send(self, calls: list[_Call], generation: int) -> None:
+        """Write the commands of a batch at once. It must not carry another one."""
+        self._calls.extend(calls)
+        self._generation, self._lost = generation, False
+        left = max(call.deadline for call in calls) - time.monotonic()
+        self._timer = self._lane.loop.call_later(max(left, 0), self._give_up)
+        self._transport.write(calls[0].payload if len(calls) == 1 else b"".join([call.payload for call in calls]))
+
+    def abort(self, error: BaseException | None = None) -> None:
+        """Close the connection; what it carries fails."""
+        if self._closed:
+            return
+        self._closed = True
+        self._lane.forget(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        calls, self._calls = self._calls, deque()
+        for call in calls:
+            call.fail(error or StoreUnavailable("the connection to Redis failed"))
+        self._transport.abort()
+        _abort(self._link)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the server replied."""
+        calls, replies, reader = self._calls, self._replies, self._reader
+        if not calls:
+            self.abort()
+            return
+        try:
+            reader.feed(data)
+            while calls:
+                reply = reader.gets()
+                if reply is _MORE:
+                    return
+                if isinstance(reply, ConnectionError):
+                    raise reply
+                replies.append(reply)
+                call = calls[0]
+                if len(replies) < call.count:
+                    continue
+                if self._generation != self._lane.generation:
+                    raise StoreUnavailable("Redis moved to another server meanwhile")
+                self._lost = self._lost or any(isinstance(one, Exception) and is_lost(one) for one in replies)
+                calls.popleft()
+                if not call.replies.done():
+                    call.replies.set_result(replies)
+                replies = self._replies = []
+        except RedisError as error:
+            self._fail(error)
+            return
+        except StoreUnavailable as error:
+            self._fail(error)
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._lost:
+            self._lane.empty()
+        self._lane.free(self, fresh=self.era == self._lane.era)
+
+    def eof_received(self) -> None:
+        """Close what the server has closed."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let what it carries fail."""
+        carried = bool(self._calls)
+        self._before.connection_lost(exc)
+        if carried and not self._closed:
+            self._fail(exc or ConnectionError("the server closed the connection"))
+        else:
+            self.abort()
+
+    def _give_up(self) -> None:
+        self._fail(TimeoutError())
+
+    def _fail(self, error: BaseException) -> None:
+        self.abort(error)
+        self._lane.empty()
+
+    def _new_reader(self) -> hiredis.Reader:
+        return hiredis.Reader(protocolError=InvalidResponse, replyError=self._parse, notEnoughData=_MORE)
+
+
 class _Lane:
     """Hold the connections of one loop."""
 
@@ -138,63 +254,121 @@ class _Lane:
     ) -> None:
         self.loop: Final = loop
         self.guard: AsyncGenerator[None] | None = None
+        self.generation = 0  # replies to older ones do not count
+        self.era = 0  # connections of older ones are not used again
         self._settings: Final = settings
         self._address: Final = address
         self._assurance: Final = assurance
-        self._idle: list[LoopedLink] = []
-        self._workers: set[asyncio.Task[None]] = set()
+        self._idle: list[_Pipe] = []
+        self._pipes: set[_Pipe] = set()
+        self._opening: set[asyncio.Task[None]] = set()
         self._queue: list[_Call] = []
         self._alone: deque[_Call] = deque()
-        self._generation = 0  # replies to older ones do not count
-        self._era = 0  # connections of older ones are not used again
+        self._flushing = False
         self._closed = False
 
     def submit(self, payload: bytes, deadline: float) -> asyncio.Future[list[Any]]:
+        """Queue a command, for all that are queued in this turn of the loop to be sent together."""
         call = _Call(payload, 1, deadline, self.loop.create_future())
         self._queue.append(call)
-        if len(self._queue) == 1:
-            self._hire(call)
+        if not self._flushing:
+            self._flushing = True
+            self.loop.call_soon(self._flush)
         return call.replies
 
     def submit_alone(self, payload: bytes, count: int, deadline: float) -> asyncio.Future[list[Any]]:
+        """Queue commands that must have a connection to themselves."""
         call = _Call(payload, count, deadline, self.loop.create_future())
         self._alone.append(call)
-        self._hire(call)
+        if not self._flushing:
+            self._flushing = True
+            self.loop.call_soon(self._flush)
         return call.replies
 
     def drop(self) -> None:
-        self._generation += 1
-        self._empty()
+        """Use no connection again, and take no reply to what was asked before."""
+        self.generation += 1
+        self.empty()
 
-    def _empty(self) -> None:
-        self._era += 1
-        idle, self._idle = self._idle, []
-        for link in idle:
-            _abort(link)
+    def empty(self) -> None:
+        """Use no connection again that is open now."""
+        self.era += 1
+        for pipe in tuple(self._idle):
+            pipe.abort()
+
+    def forget(self, pipe: _Pipe) -> None:
+        """Take note that a connection is closed; who waits for one may open another."""
+        self._pipes.discard(pipe)
+        if pipe in self._idle:
+            self._idle.remove(pipe)
+        if not self._closed and (self._queue or self._alone):
+            self._flush()
+
+    def free(self, pipe: _Pipe, *, fresh: bool) -> None:
+        """Take back a connection that has carried its batch."""
+        if fresh and not self._closed:
+            self._idle.append(pipe)
+            if self._queue or self._alone:
+                self._flush()
+        else:
+            pipe.abort()
 
     async def close(self) -> None:
+        """Close all connections; what is under way fails."""
         self._closed = True
-        workers = tuple(self._workers)
-        for worker in workers:
-            worker.cancel()
-        if workers:
-            await asyncio.wait(workers)
-        for call in (*self._queue, *self._alone):
-            call.fail(StoreUnavailable("the store is closed"))
-        self._generation, self._era = self._generation + 1, self._era + 1
-        idle, self._idle = self._idle, []
-        for link in idle:
-            with suppress(RedisError, OSError):
-                await link.disconnect()
+        error = StoreUnavailable("the store is closed")
+        opening = tuple(self._opening)
+        for task in opening:
+            task.cancel()
+        if opening:
+            await asyncio.wait(opening)
+        calls, self._queue = [*self._queue, *self._alone], []
+        self._alone.clear()
+        for call in calls:
+            call.fail(error)
+        self.generation, self.era = self.generation + 1, self.era + 1
+        for pipe in tuple(self._pipes):
+            pipe.abort(error)
+        await asyncio.sleep(0)  # so that the sockets are closed by then
         guard, self.guard = self.guard, None
         if guard is not None:
             with suppress(RuntimeError):  # it is what calls us
                 await guard.aclose()
 
-    def _hire(self, call: _Call) -> None:
-        if len(self._workers) < self._settings.pool:
-            self._workers.add(self.loop.create_task(self._work()))
-        else:  # those at work will take it, but perhaps too late
+    def _flush(self) -> None:
+        """Give what is queued to connections, as far as there are any or may be."""
+        self._flushing = False
+        while self._queue or self._alone:
+            if self._closed:
+                for call in (*self._queue, *self._alone):
+                    call.fail(StoreUnavailable("the store is closed"))
+                return
+            pipe = self._take()
+            if pipe is None and len(self._pipes) + len(self._opening) >= self._settings.pool:
+                for call in (*self._queue, *self._alone):
+                    self._expect(call)
+                return
+            if self._alone:
+                calls = [self._alone.popleft()]
+            else:
+                calls, self._queue = self._queue, []
+            if pipe is None:
+                self._opening.add(self.loop.create_task(self._open(calls)))
+            else:
+                pipe.send(calls, self.generation)
+
+    def _take(self) -> _Pipe | None:
+        while self._idle:
+            pipe = self._idle.pop()
+            if not pipe.is_stale():
+                return pipe
+            pipe.abort()
+        return None
+
+    def _expect(self, call: _Call) -> None:
+        """Let a call that finds all connections in use wait for one, but not for longer than it may take."""
+        if not call.waits:
+            call.waits = True
             self.loop.call_later(max(call.deadline - time.monotonic(), 0), self._expire)
 
     def _expire(self) -> None:
@@ -205,70 +379,36 @@ class _Lane:
                 queue.remove(call)
                 call.fail(StoreUnavailable("all connections to Redis are in use"))
 
-    async def _work(self) -> None:
+    async def _open(self, calls: list[_Call]) -> None:
+        """Open a connection and send a batch on it."""
+        link, generation, era = None, self.generation, self.era
         try:
-            while self._alone or self._queue:
-                if self._alone:
-                    calls = [self._alone.popleft()]
-                else:
-                    calls, self._queue = self._queue, []
-                await self._serve(calls)
-        finally:
-            # Here and not in a callback: who calls next must see that this worker takes no more.
-            self._workers.discard(asyncio.current_task())
-
-    async def _serve(self, calls: list[_Call]) -> None:
-        link, generation, era = None, self._generation, self._era
-        patience = max(call.deadline for call in calls) - time.monotonic()
-        try:
-            async with asyncio.timeout(patience):
-                link = await self._take()
-                await link.send_packed_command([call.payload for call in calls], check_health=False)
-                lost = False
-                for call in calls:
-                    replies = [await _reply(link) for _ in range(call.count)]
-                    if generation != self._generation:
-                        raise StoreUnavailable("Redis moved to another server meanwhile")
-                    if not call.replies.done():
-                        call.replies.set_result(replies)
-                    lost = lost or any(isinstance(reply, Exception) and is_lost(reply) for reply in replies)
+            async with asyncio.timeout(max(call.deadline for call in calls) - time.monotonic()):
+                link = looped_link(self._settings, self._address())
+                await link.connect()
+                if self._assurance is not None:
+                    await link.send_packed_command([packed(WHO)], check_health=False)
+                    greet(self._assurance, await _reply(link))
+            pipe = _Pipe(self, link)
         except BaseException as error:
             if link is not None:
                 _abort(link)
-            if isinstance(error, asyncio.CancelledError):
-                for call in calls:
-                    call.fail(StoreUnavailable("the store is closed"))
-                raise
-            self._empty()
+            failed = StoreUnavailable("the store is closed") if isinstance(error, asyncio.CancelledError) else error
+            if not isinstance(error, asyncio.CancelledError):
+                self.empty()
             for call in calls:
-                call.fail(error)
+                call.fail(failed)
             if not isinstance(error, Exception):
                 raise
             return
-        if lost:
-            self._empty()
-        if era == self._era:
-            self._idle.append(link)
-        else:
-            _abort(link)
-
-    async def _take(self) -> LoopedLink:
-        while self._idle:
-            link = self._idle.pop()
-            with suppress(RedisError, OSError):
-                if not await is_stale(link):
-                    return link
-            _abort(link)
-        link = looped_link(self._settings, self._address())
-        try:
-            await link.connect()
-            if self._assurance is not None:
-                await link.send_packed_command([packed(WHO)], check_health=False)
-                greet(self._assurance, await _reply(link))
-        except BaseException:
-            _abort(link)
-            raise
-        return link
+        finally:
+            # Here and not in a callback: who is queued next must see that this one takes no more.
+            self._opening.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+            if self._queue or self._alone:
+                self.loop.call_soon(self._flush)
+        self._pipes.add(pipe)
+        pipe.era = era
+        pipe.send(calls, generation)
 
 
 async def _reply(link: LoopedLink) -> Any:
@@ -281,6 +421,15 @@ async def _reply(link: LoopedLink) -> Any:
 def _abort(link: LoopedLink) -> None:
     # `disconnect` would have to be awaited, and this is called where nobody can.
     link._close()  # pyright: ignore[reportPrivateUsage]
+
+
+def _probe(descriptor: int) -> Callable[[], bool]:
+    """Return what tells whether a socket has something to read, its end among it."""
+    if not hasattr(select, "poll"):  # on Windows
+        return lambda: bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return lambda: bool(poll.poll(0))
 
 
 def _running() -> asyncio.AbstractEventLoop | None:
