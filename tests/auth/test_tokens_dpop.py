@@ -120,6 +120,13 @@ def test_a_proof_that_shows_nothing_is_refused(text: Any, why: str) -> None:
     assert judge(text) == why
 
 
+@pytest.mark.parametrize("url", ["", "things", "ftp://api.example/things", "https://", "https://[::1"])
+def test_what_is_no_url_equals_nothing(url: str) -> None:
+    """Not even itself."""
+    assert judge(made(htu=url or "x"), url=url) == WhyProof.REQUEST
+    assert normal_url(url) is None
+
+
 def test_a_proof_is_for_the_token_that_comes_with_it() -> None:
     """A proof that was seen with one token does not carry another."""
     assert isinstance(judge(made(ath=token_hash("a.b.c")), token="a.b.c"), Proved)

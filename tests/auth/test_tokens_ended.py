@@ -375,6 +375,15 @@ async def test_who_cannot_fetch_does_not_try_with_every_request(bench: Bench) ->
         with pytest.raises(StoreUnavailable):
             await service.passes(text)
         assert service.fetched == [*asked, asked[-1]]
+    served = Service(bench, ended=None)
+    assert await served.passes(text)
+    served.is_cut = True
+    bench.clock.advance(290)
+    for waited, count in ((0, 1), (11, 2), (9, 2), (1, 3)):
+        bench.clock.advance(waited)
+        for _ in range(5):
+            await served.passes(text)
+        assert len(served.fetched) == count
 
 
 @pytest.mark.parametrize(
