@@ -166,7 +166,15 @@ async def test_a_session_id_alone_does_not_say_whose_token_it_is(bench: Bench) -
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"audience": ""}, {"client": ""}, {"scope": 'read "all"'}, {"scope": " read"}, {"audience": "a" * 2049}],
+    [
+        {"audience": ""},
+        {"client": ""},
+        {"scope": 'read "all"'},
+        {"scope": " read"},
+        {"audience": "a" * 2049},
+        {"jkt": ""},
+        {"jkt": "a" * 43},
+    ],
     ids=str,
 )
 async def test_an_application_that_asks_for_nonsense_is_told(wrong: dict[str, str]) -> None:

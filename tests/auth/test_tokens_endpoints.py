@@ -16,7 +16,8 @@ from sessile.errors import ConfigurationError, StoreUnavailable
 from tests.auth.token_bench import API, Bench, asked, done
 from tests.support.requirements import requirement
 
-SECRET, HASH = new_secret()
+SECRET = "a secret that new_secret did not draw, so t"
+HASH = hash_of(SECRET)
 CLIENTS = Clients(
     Client("api", HASH, frozenset({API})),
     Client("nosy", hash_of("nosy:secret é"), frozenset({"https://other.example"})),
@@ -222,4 +223,6 @@ def test_clients_that_cannot_be_told_apart_are_refused() -> None:
             Clients(*clients)
         assert "secret'" not in str(caught.value).replace("the secret", "")
     assert HASH not in repr(CLIENTS) + repr(Client("a", HASH))
-    assert len(SECRET) == 43
+    secret, kept = new_secret()
+    assert (len(secret), kept) == (43, hash_of(secret))
+    assert new_secret()[0] != secret

@@ -20,6 +20,7 @@ from ..vault import Item, Write, living, settle, version_of
 from . import access, dpop, ended
 from .access import AccessToken, Unknown, Why
 from .dpop import Nonces, Proved, WhyProof
+from .jose import is_thumbprint
 from .keys import NOBODY, KeyRules, SigningKeys
 
 SCHEMA: Final = 1
@@ -114,7 +115,7 @@ class TokenFlow:
     ) -> str:
         """Return an access token for a session that lives and is signed in."""
         sid, owner = named(session, user)
-        check_grant(audience, client, scope)
+        check_grant(audience, client, scope, jkt)
         record = await self.living(sid)
         if record is None or record.control.user != owner:
             raise SessionGone("not signed in")
@@ -355,14 +356,16 @@ def _revoked_key(token: AccessToken) -> str:
     return f"revoked:{name_of(token.token_id)}"
 
 
-def check_grant(audience: str, client: str, scope: str) -> None:
+def check_grant(audience: str, client: str, scope: str, jkt: str | None = None) -> None:
     """Refuse what no token can say.
 
     Raises:
-        ConfigurationError: there is no audience or no client, or the scope is none of RFC 6749.
+        ConfigurationError: there is no audience or no client, the scope is none of RFC 6749, or the thumbprint none.
     """
     if not audience or not client or max(len(audience), len(client)) > 2048 or not access.is_scope(scope):
         raise ConfigurationError("a token has one audience, a client, and scopes of RFC 6749")
+    if jkt is not None and not is_thumbprint(jkt):
+        raise ConfigurationError("jkt is the thumbprint of a key, as a proof shows it: 43 characters")
 
 
 def named(session: Session | str, user: str | int | None) -> tuple[str, str]:

@@ -42,6 +42,7 @@ ED25519: Final = "Ed25519"
 
 MAX_CHARS: Final = 16 * 1024
 _COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_THUMBPRINT: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _FROM_URLSAFE: Final = bytes.maketrans(b"-_+/=", b"+/!!!")
 # The unused bits of a last character must be zero: one value has one spelling.
 _LAST: Final = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
@@ -178,6 +179,11 @@ def thumbprint(jwk: Mapping[str, str]) -> str:
     """Return the SHA-256 thumbprint of a public key (RFC 7638; AKP: RFC 9964 §6)."""
     members = {"EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x"), "AKP": ("alg", "kty", "pub")}[jwk["kty"]]
     return base64url(hashlib.sha256(msgspec.json.encode({name: jwk[name] for name in members})).digest())
+
+
+def is_thumbprint(text: str) -> bool:
+    """Tell whether a text has the form of a SHA-256 thumbprint."""
+    return _THUMBPRINT.fullmatch(text) is not None and is_canonical(text)
 
 
 def public_key(jwk: Mapping[str, Any], *, algorithm: str | None = None) -> PublicKey | None:
