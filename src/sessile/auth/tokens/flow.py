@@ -90,9 +90,18 @@ class Unproved(NamedTuple):
     nonce: str | None = None
 
 
+class _Kept(NamedTuple):
+    """Hold the present list as the vault does: as of when, when the next one is made, and its text."""
+
+    schema: int
+    at: float
+    made_again_at: float
+    text: str
+
+
 _encoder = msgspec.msgpack.Encoder()
 _revoked = msgspec.msgpack.Decoder(tuple[int, str])
-_list = msgspec.msgpack.Decoder(tuple[int, float, str])
+_list = msgspec.msgpack.Decoder(_Kept)
 
 
 class TokenFlow:
@@ -277,20 +286,32 @@ class TokenFlow:
         return True
 
     async def ended_list(self) -> Published:
-        """Return the signed list of what has ended, made by whichever node is asked first in an interval."""
-        vault, now = self.ground.vault, self.ground.now
-        found = await vault.get(LIST_ITEM)
-        present = None if found is None else _published(found.value)
-        if present is not None and -self.rules.tolerance < now - present.at < self.rules.interval:
-            return present
+        """Return the signed list of what has ended, never older than the interval.
+
+        Who asks when two thirds of it have passed makes the next one, alone; the others are served the present one
+        meanwhile. Only where there is none that is young enough, everybody makes one.
+        """
+        now, interval = self.ground.now, self.rules.interval
+        found = await self.ground.vault.get(LIST_ITEM)
+        present = None if found is None else _kept_list(found.value)
+        version = version_of(found)
+        if present is not None and -self.rules.tolerance < now - present.at < interval:
+            if now < present.made_again_at:
+                return Published(present.text, present.at)
+            claimed = present._replace(made_again_at=now + interval / 3)
+            if not await self._keep_list(claimed, version):
+                return Published(present.text, present.at)
+            version = version_of(await self.ground.vault.get(LIST_ITEM))
         marks = [*await self._ended_sessions(now), *await self._revoked_tokens(now)]
         key = (await self.keys.current()).signer(now)
-        text = ended.list_of(marks, key, issuer=self.rules.issuer, at=now, interval=self.rules.interval)
+        text = ended.list_of(marks, key, issuer=self.rules.issuer, at=now, interval=interval)
         # If another node came first, its list is as good: both were looked up in this interval.
-        value = _encoder.encode((SCHEMA, now, text))
-        await vault.write(Write(LIST_ITEM, value, version_of(found), NOBODY))
+        await self._keep_list(_Kept(SCHEMA, now, now + interval * 2 / 3, text), version)
         await self.ground.housekeep()
         return Published(text, now)
+
+    async def _keep_list(self, kept: _Kept, version: int) -> bool:
+        return await self.ground.vault.write(Write(LIST_ITEM, _encoder.encode(kept), version, NOBODY))
 
     async def _ended_sessions(self, now: float) -> list[bytes]:
         noted = await self.ground.vault.of_user(NOBODY, "issued:")
@@ -302,12 +323,12 @@ class TokenFlow:
         return [ended.token_mark(_revoked.decode(item.value)[1]) for item in noted if living(item, now) is not None]
 
 
-def _published(value: bytes) -> Published | None:
+def _kept_list(value: bytes) -> _Kept | None:
     try:
-        schema, at, text = _list.decode(value)
+        kept = _list.decode(value)
     except msgspec.DecodeError:
         return None
-    return Published(text, at) if schema == SCHEMA else None
+    return kept if kept.schema == SCHEMA else None
 
 
 class ProofFlow:
