@@ -442,6 +442,22 @@ async def test_scopes_are_the_views_to_ask_for() -> None:
     assert opened.user_id == "ada"
 
 
+@requirement("R19")
+async def test_a_request_with_a_token_never_gets_a_cookie() -> None:
+    """Not even if its session is gone in its midst, and it goes on as nobody's and writes."""
+    bench = RefreshBench()
+    attach(bench.tokens, audience=API)
+    session = await bench.sign_in()
+    request = asked("POST", authorization=f"Bearer {await bench.issue(session)}")
+    opened = bench.sessions.open(request)
+    bench.sessions.end(session.id)
+    again = await bench.sessions.engine.load_again(opened, request)
+    assert again.base is None
+    again["a"] = 1
+    assert not bench.sessions.commit(again).sets_cookie
+    assert again.id is None
+
+
 async def test_the_door_is_attached_once_and_for_an_audience() -> None:
     """Two judges would each refuse what the other takes."""
     bench = RefreshBench()

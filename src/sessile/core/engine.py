@@ -662,7 +662,7 @@ class Engine:
 
     async def _taking_room(self, sessions: list[str], user: str) -> list[str]:
         """Return those of a user's sessions that count: the token families of a session take no place beside it."""
-        if self.family_policy is None or not isinstance(self.store, UserIndex):
+        if not isinstance(self.store, UserIndex):
             return sessions
         families = {sid: family_of(record) for sid, record in await self.store.of_user(user)}
         return [sid for sid in sessions if (family := families.get(sid)) is None or family.parent is None]
