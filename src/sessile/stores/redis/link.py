@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import select
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, cast
 
 import hiredis
 import redis.asyncio.connection as looped
 import redis.connection as blocking
+from redis.exceptions import InvalidResponse
 
 from .address import Address, Settings
 
@@ -26,14 +29,15 @@ _SILENT: Final[dict[str, None]] = (
     else {"lib_name": None, "lib_version": None}
 )
 
+MORE: Final = object()
+
+Parse = Callable[[str], Exception]
 Word = bytes | str | int | float
 Command = tuple[Word, ...]
 
 
 class BlockingLink(Protocol):
     """Be the part of `redis.connection.Connection` that is used."""
-
-    _sock: Any
 
     def connect(self) -> None:
         """Connect and sign in."""
@@ -107,10 +111,30 @@ def looped_link(settings: Settings, address: Address) -> LoopedLink:
     return cast("LoopedLink", kind(**options))
 
 
-def opened(link: LoopedLink) -> tuple[asyncio.Transport, Callable[[str], Exception]]:
+def taken_over(link: BlockingLink) -> tuple[socket.socket, Parse]:
+    """Return the socket of a link that is signed in, and what makes an exception of an error's text."""
+    inside = cast("Any", link)
+    return inside._sock, inside._parser.parse_error
+
+
+def taken_over_by_loop(link: LoopedLink) -> tuple[asyncio.Transport, Parse]:
     """Return the transport of a link that is signed in, and what makes an exception of an error's text."""
     inside = cast("Any", link)
     return inside._writer.transport, inside._parser.parse_error
+
+
+def reader(parse: Parse) -> hiredis.Reader:
+    """Return what cuts replies out of the bytes that come; `MORE` stands for one that is not whole yet."""
+    return hiredis.Reader(protocolError=InvalidResponse, replyError=parse, notEnoughData=MORE)
+
+
+def probe(descriptor: int) -> Callable[[], bool]:
+    """Return what tells whether a socket has something to read, its end among it."""
+    if not hasattr(select, "poll"):  # on Windows
+        return lambda: bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return lambda: bool(poll.poll(0))
 
 
 def _options(settings: Settings, address: Address) -> dict[str, Any]:

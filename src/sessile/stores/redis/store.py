@@ -56,7 +56,11 @@ class RedisStore:
         names = self._names
         key = names.session(session_id)
         command = (b"MGET", key, names.epoch(session_id))
-        raw, epoch = await self._wire.ask(key, command, time.monotonic() + self._timeout)
+        reply = await self._wire.ask(key, command, time.monotonic() + self._timeout)
+        try:
+            raw, epoch = reply
+        except (TypeError, ValueError):
+            raise StoreError("what answers there is no Redis") from None
         return layout.decode(self._codec, session_id, raw, epoch)
 
     async def create(

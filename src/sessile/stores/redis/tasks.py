@@ -11,24 +11,20 @@ Connections belong to a loop. Each loop that is met gets its own, and closes the
 from __future__ import annotations
 
 import asyncio
-import select
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, cast
 
-import hiredis
-from redis.exceptions import ConnectionError, InvalidResponse, RedisError, ResponseError  # noqa: A004
+from redis.exceptions import ConnectionError, RedisError, ResponseError  # noqa: A004
 
 from ...errors import StoreUnavailable
 from .address import Address, Settings
 from .failures import is_lost, wrapped
 from .greeting import WHO, greet
-from .link import Command, LoopedLink, looped_link, opened, packed
+from .link import MORE, Command, LoopedLink, looped_link, packed, probe, reader, taken_over_by_loop
 from .standing import Assurance
-
-_MORE: Final = object()
 
 
 class _Call:
@@ -139,12 +135,12 @@ class _Pipe(asyncio.Protocol):
     """
 
     def __init__(self, lane: _Lane, link: LoopedLink) -> None:
-        transport, self._parse = opened(link)
+        transport, parse = taken_over_by_loop(link)
         self._lane = lane
         self._link = link
         self._transport = transport
         self._before = transport.get_protocol()
-        self._reader = self._new_reader()
+        self._reader = reader(parse)
         self._calls: deque[_Call] = deque()
         self._replies: list[Any] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -152,7 +148,7 @@ class _Pipe(asyncio.Protocol):
         self.era = lane.era
         self._lost = False
         self._closed = False
-        self._has_more = _probe(transport.get_extra_info("socket").fileno())
+        self._has_more = probe(transport.get_extra_info("socket").fileno())
         transport.set_protocol(self)
 
     def is_stale(self) -> bool:
@@ -183,15 +179,15 @@ class _Pipe(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what the server replied."""
-        calls, replies, reader = self._calls, self._replies, self._reader
+        calls, replies, gets = self._calls, self._replies, self._reader.gets
         if not calls:
             self.abort()
             return
         try:
-            reader.feed(data)
+            self._reader.feed(data)
             while calls:
-                reply = reader.gets()
-                if reply is _MORE:
+                reply = gets()
+                if reply is MORE:
                     return
                 if isinstance(reply, ConnectionError):
                     raise reply
@@ -237,9 +233,6 @@ class _Pipe(asyncio.Protocol):
     def _fail(self, error: BaseException) -> None:
         self.abort(error)
         self._lane.empty()
-
-    def _new_reader(self) -> hiredis.Reader:
-        return hiredis.Reader(protocolError=InvalidResponse, replyError=self._parse, notEnoughData=_MORE)
 
 
 class _Lane:
@@ -421,15 +414,6 @@ async def _reply(link: LoopedLink) -> Any:
 def _abort(link: LoopedLink) -> None:
     # `disconnect` would have to be awaited, and this is called where nobody can.
     link._close()  # pyright: ignore[reportPrivateUsage]
-
-
-def _probe(descriptor: int) -> Callable[[], bool]:
-    """Return what tells whether a socket has something to read, its end among it."""
-    if not hasattr(select, "poll"):  # on Windows
-        return lambda: bool(select.select([descriptor], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return lambda: bool(poll.poll(0))
 
 
 def _running() -> asyncio.AbstractEventLoop | None:
