@@ -18,12 +18,17 @@ Requests = Callable[[int], object]
 
 @dataclass
 class Cell:
-    """Hold one way (`name`) to serve one kind of request in one family; `requests(n)` serves n of them."""
+    """Hold one way (`name`) to serve one kind of request in one family; `requests(n)` serves n of them.
+
+    `warm` requests go before each sample and do not count: between samples, the loop that keeps a near cache in step
+    with its server stands still, which a server's does not.
+    """
 
     family: str
     name: str
     kind: str
     requests: Requests
+    warm: int = 0
     samples: list[float] = field(default_factory=list)
 
     @property
@@ -40,6 +45,8 @@ def measure(cells: Iterable[Cell], *, rounds: int, batch: float, seed: int = 1) 
     for number in range(rounds):
         order.shuffle(listed)
         for cell in listed:
+            if cell.warm:
+                cell.requests(cell.warm)
             cell.samples.append(_time(cell.requests, sizes[id(cell)]))
         print(f"\r  round {number + 1} of {rounds}", end="", flush=True)
     print()

@@ -73,7 +73,7 @@ def _blocking(url: str, port: int) -> list[Cell]:
         Cell("wsgi", "sessile redis", "large", wsgi_requester(ours, "/read", large)),
         Cell("wsgi", "sessile redis", "anonymous", wsgi_requester(ours, "/plain", None)),
         Cell("wsgi", "sessile redis", "forged", wsgi_requester(ours, "/plain", forged)),
-        Cell("wsgi", "sessile redis, near cache", "read", near_requests),
+        Cell("wsgi", "sessile redis, near cache", "read", near_requests, warm=200),
         Cell("redis", "bare", "read", _nothing),
         Cell("redis", "redis-py GET", "read", get),
     ]
@@ -112,7 +112,7 @@ def _asynchronous(url: str, port: int) -> list[Cell]:
         name = f"sessile redis, near cache of {number:,}"
         requests = requester(near, "/read", cookies[:number])
         requests(number)  # what is measured is a hit
-        found.append(Cell("asgi", name, "read", requests))
+        found.append(Cell("asgi", name, "read", requests, warm=number))
     peer = StarsessionsRedis(f"redis://127.0.0.1:{port}/0")
     app, small, _, refused = starsessions_app(
         peer, lambda key, raw: str(LOOP.run_until_complete(peer.write(key, raw, 3600, 3600)))
