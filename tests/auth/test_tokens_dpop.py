@@ -224,6 +224,23 @@ async def test_a_proof_is_remembered_for_as_long_as_it_could_pass(bench: Bench) 
         assert isinstance(await done(proofs.prove(text, method="POST", url=URL)), Unproved)
 
 
+async def test_what_proofs_leave_behind_is_cleared_away_as_fast_as_it_comes(bench: Bench) -> None:
+    """At ten requests a second, far more than one sweep a minute removes."""
+    maker, proofs, vault = ProofMaker(), bench.proofs(), bench.ground.vault
+    most = 0
+    for _ in range(1500):
+        bench.clock.advance(0.1)
+        text = maker.proof("POST", URL, now=bench.clock())
+        assert isinstance(await done(proofs.prove(text, method="POST", url=URL)), Proved)
+        most = max(most, len(vault._items))
+    assert most < 1400
+    for _ in range(20):
+        bench.clock.advance(10)
+        text = maker.proof("POST", URL, now=bench.clock())
+        assert isinstance(await done(proofs.prove(text, method="POST", url=URL)), Proved)
+    assert len(vault._items) < 20
+
+
 @pytest.mark.slow
 def test_two_processes_do_not_both_take_one_proof(tmp_path: Path) -> None:
     """At the same moment, on one vault: exactly one does, for each of thirty proofs."""

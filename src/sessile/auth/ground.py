@@ -73,7 +73,8 @@ class Ground:
         now = self.now
         if now >= self._next_sweep:
             self._next_sweep = now + _SWEEP_EVERY
-            await self.vault.sweep(now, _SWEEP_STEP)
+            if await self.vault.sweep(now, _SWEEP_STEP) >= _SWEEP_STEP:
+                self._next_sweep = now  # there is more: a proof of possession leaves an item with every request
 
     async def close(self) -> None:
         """Release the vault; the sessions stay open."""

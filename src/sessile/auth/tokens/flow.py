@@ -298,8 +298,7 @@ class TokenFlow:
         if present is not None and -self.rules.tolerance < now - present.at < interval:
             if now < present.made_again_at:
                 return Published(present.text, present.at)
-            claimed = present._replace(made_again_at=now + interval / 3)
-            if not await self._keep_list(claimed, version):
+            if not await self._keep_list(present._replace(made_again_at=present.at + interval), version):
                 return Published(present.text, present.at)
             version = version_of(await self.ground.vault.get(LIST_ITEM))
         marks = [*await self._ended_sessions(now), *await self._revoked_tokens(now)]
