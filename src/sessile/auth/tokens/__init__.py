@@ -11,8 +11,8 @@
     apidoor     access tokens in the Authorization header of any adapter's request
 
 A token says who and which session; whether that session still lives is asked of the session store (`introspect`,
-`admit`), or of the list. `verifier` is for other services, which have neither; `endpoints` and `clients` are what
-servers mount.
+`admit`), or of the list. `verifier` is for other services, which have neither; `endpoints`, `granting` and `clients`
+are what servers mount.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from .dpop import ProofMaker, Proved
 from .ended import EndedList
 from .endpoints import AsyncEndpoints, Endpoints, Response
 from .flow import Admitted, NotCommitted, Published, Unproved
+from .granting import AsyncTokenEndpoint, TokenEndpoint
 from .refresh import AsyncRefreshTokens, RefreshTokens, Refused, TokenPair
 from .verifier import AsyncVerifier, Verifier
 
@@ -34,6 +35,7 @@ __all__ = [
     "AsyncEndpoints",
     "AsyncProofs",
     "AsyncRefreshTokens",
+    "AsyncTokenEndpoint",
     "AsyncTokens",
     "AsyncVerifier",
     "Client",
@@ -48,6 +50,7 @@ __all__ = [
     "RefreshTokens",
     "Refused",
     "Response",
+    "TokenEndpoint",
     "TokenPair",
     "Tokens",
     "Unproved",

@@ -17,6 +17,7 @@ from typing import Final
 from urllib.parse import quote
 
 from ...core.bearers import Grant
+from ...core.engine import Engine
 from ...core.requests import Facts
 from ...core.session import Session
 from ...errors import AccessRefused, ConfigurationError
@@ -59,14 +60,19 @@ class ApiDoor:
         proofs = self._proofs
         if proofs is None:
             raise _refusal(401, "invalid_token", "bearer")
-        client = self._flow.ground.engine.client(facts)
-        url = f"{client.scheme}://{client.host}{quote(facts.path, safe=_IN_PATHS)}"
+        url = url_of(self._flow.ground.engine, facts)
         shown = await proofs.prove(facts.header("dpop"), method=facts.method, url=url, token=token)
         if isinstance(shown, Proved):
             return shown
         if shown.nonce is None:
             raise _refusal(401, "invalid_dpop_proof", "dpop")
         raise _refusal(401, "use_dpop_nonce", "dpop", ("dpop-nonce", shown.nonce))
+
+
+def url_of(engine: Engine, facts: Facts) -> str:
+    """Return the address of a request as its client wrote it, without the query: what a proof names."""
+    client = engine.client(facts)
+    return f"{client.scheme}://{client.host}{quote(facts.path, safe=_IN_PATHS)}"
 
 
 def attach(tokens: AsyncTokens | Tokens, *, audience: str, proofs: AsyncProofs | Proofs | None = None) -> None:

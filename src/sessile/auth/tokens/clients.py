@@ -11,9 +11,11 @@ import hashlib
 import hmac
 import secrets
 from base64 import b64decode
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 from urllib.parse import unquote_plus
 
+from ...core.requests import Facts
 from ...errors import ConfigurationError
 
 _MAX_HEADER: Final = 2048
@@ -71,6 +73,11 @@ class Clients:
         kept = None if client is None else client.secret_hash
         is_right = hmac.compare_digest(hash_of(secret), _NOBODY if kept is None else kept)
         return client if is_right and kept is not None else None
+
+    def of(self, facts: Facts, form: Mapping[str, str]) -> Client | None:
+        """Return the client that a form comes from: one that proves itself, or one that has no secret."""
+        proves = facts.header("authorization")
+        return self.public(form.get("client_id")) if proves is None else self.authenticated(proves)
 
     def public(self, client_id: str | None) -> Client | None:
         """Return the client of this id if it is one that has no secret."""

@@ -27,7 +27,7 @@ from .keys import MAX_AGE
 
 MAX_BODY_BYTES: Final = 64 * 1024
 _FORM: Final = "application/x-www-form-urlencoded"
-_NO_STORE: Final = (("cache-control", "no-store"), ("pragma", "no-cache"))
+NO_STORE: Final = (("cache-control", "no-store"), ("pragma", "no-cache"))
 
 
 class Response(NamedTuple):
@@ -54,43 +54,41 @@ class EndpointFlow:
 
     async def jwks(self, facts: Facts) -> Response:
         """Answer with the public keys."""
-        return await _guarded(facts, ("GET", "HEAD"), self._jwks)
+        return await guarded(facts, ("GET", "HEAD"), self._jwks)
 
     async def ended(self, facts: Facts) -> Response:
         """Answer with the list of what has ended."""
-        return await _guarded(facts, ("GET", "HEAD"), self._ended)
+        return await guarded(facts, ("GET", "HEAD"), self._ended)
 
     async def introspect(self, facts: Facts, body: bytes) -> Response:
         """Answer whether a token is good, to a client that proves itself."""
 
         async def answer() -> Response:
-            form = _form(facts, body)
+            form = form_of(facts, body)
             if isinstance(form, Response):
                 return form
             client = self._clients.authenticated(facts.header("authorization"))
             if client is None:
-                return _unauthorized()
-            return _json(200, await self._introspected(form["token"], client), _NO_STORE)
+                return unauthorized()
+            return json_response(200, await self._introspected(form["token"], client), NO_STORE)
 
-        return await _guarded(facts, ("POST",), answer)
+        return await guarded(facts, ("POST",), answer)
 
     async def revoke(self, facts: Facts, body: bytes) -> Response:
         """End a token of the client that asks."""
 
         async def answer() -> Response:
-            form = _form(facts, body)
+            form = form_of(facts, body)
             if isinstance(form, Response):
                 return form
-            proves = facts.header("authorization")
-            clients = self._clients
-            client = clients.public(form.get("client_id")) if proves is None else clients.authenticated(proves)
+            client = self._clients.of(facts, form)
             if client is None:
-                return _unauthorized()
+                return unauthorized()
             if not await self._flow.revoke(form["token"], client.client_id) and self._also is not None:
                 await self._also.revoke(form["token"], client.client_id)
-            return Response(200, _NO_STORE, b"")  # of a token that nobody knows too: it is over (§2.2)
+            return Response(200, NO_STORE, b"")  # of a token that nobody knows too: it is over (§2.2)
 
-        return await _guarded(facts, ("POST",), answer)
+        return await guarded(facts, ("POST",), answer)
 
     async def _introspected(self, text: str, client: Client) -> dict[str, Any]:
         answer = await self._flow.introspect(text, None)
@@ -108,38 +106,42 @@ class EndpointFlow:
         return Response(200, headers, made.text.encode())
 
 
-async def _guarded(facts: Facts, methods: tuple[str, ...], answer: Callable[[], Awaitable[Response]]) -> Response:
+async def guarded(facts: Facts, methods: tuple[str, ...], answer: Callable[[], Awaitable[Response]]) -> Response:
+    """Return an answer for these methods alone; a store that fails is 503 (R45)."""
     if facts.method not in methods:
         return Response(405, (("allow", ", ".join(methods)),), b"")
     try:
         made = await answer()
     except StoreError:
-        return _json(503, {"error": "temporarily_unavailable"}, (*_NO_STORE, ("retry-after", "5")))
+        return json_response(503, {"error": "temporarily_unavailable"}, (*NO_STORE, ("retry-after", "5")))
     made = made._replace(headers=(*made.headers, ("x-content-type-options", "nosniff")))
     return made._replace(body=b"") if facts.method == "HEAD" else made
 
 
-def _form(facts: Facts, body: bytes) -> dict[str, str] | Response:
+def form_of(facts: Facts, body: bytes, needed: str = "token") -> dict[str, str] | Response:
+    """Return the fields of a form of which one is needed, or the refusal of what is none."""
     kind = (facts.header("content-type") or "").partition(";")[0].strip().lower()
     if len(body) > MAX_BODY_BYTES:
-        return _json(413, {"error": "invalid_request"}, _NO_STORE)
+        return json_response(413, {"error": "invalid_request"}, NO_STORE)
     try:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=20) if kind == _FORM else []
     except ValueError:
         pairs = []
     form = dict(pairs)
     # RFC 6749 §3.1: no parameter twice; which of them counted would be a matter of taste.
-    if len(form) != len(pairs) or not form.get("token"):
-        return _json(400, {"error": "invalid_request"}, _NO_STORE)
+    if len(form) != len(pairs) or not form.get(needed):
+        return json_response(400, {"error": "invalid_request"}, NO_STORE)
     return form
 
 
-def _unauthorized() -> Response:
-    headers = (*_NO_STORE, ("www-authenticate", 'Basic realm="tokens", charset="UTF-8"'))
-    return _json(401, {"error": "invalid_client"}, headers)
+def unauthorized() -> Response:
+    """Return the refusal of a client that proves nothing."""
+    headers = (*NO_STORE, ("www-authenticate", 'Basic realm="tokens", charset="UTF-8"'))
+    return json_response(401, {"error": "invalid_client"}, headers)
 
 
-def _json(status: int, content: Mapping[str, Any], headers: tuple[tuple[str, str], ...]) -> Response:
+def json_response(status: int, content: Mapping[str, Any], headers: tuple[tuple[str, str], ...]) -> Response:
+    """Return a JSON response."""
     return Response(status, (("content-type", "application/json"), *headers), msgspec.json.encode(content))
 
 
