@@ -12,11 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessile.auth.tokens import AsyncVerifier, EndedList, ProofMaker, Proved, Verifier
+from sessile import Sessions
+from sessile.auth.ground import Ground
+from sessile.auth.tokens import AsyncVerifier, EndedList, ProofMaker, Proofs, Proved, Verifier
 from sessile.auth.tokens.access import Why
 from sessile.auth.tokens.ended import Ends, list_of, read, session_mark, token_mark
 from sessile.auth.tokens.jose import PrivateKey, PublicKeys, base64url, private_key, signed, unbase64url
 from sessile.auth.vaults.memory import MemoryVault
+from sessile.core.bridge import drive
 from sessile.errors import ConfigurationError, StoreUnavailable
 from tests.auth.token_bench import API, ISSUER, Bench, done
 from tests.support.backends import EMBEDDED, NETWORKED, backend
@@ -468,3 +471,20 @@ async def test_a_bound_token_needs_its_proof_offline_too(bench: Bench) -> None:
     assert not await service.passes(text)
     assert not await service.passes(text, proved=Proved(base64url(b"x" * 32), "x", 0))
     assert service.why == [Why.PROOF] * 2
+
+
+@requirement("R60")
+def test_a_service_without_sessions_takes_proofs_with_a_vault_of_its_own(tmp_path: Path) -> None:
+    """As the page says."""
+    url, maker = "https://api.example/things", ProofMaker()
+    issuer = Bench()
+    session = drive(issuer.sign_in())
+    text = issuer.tokens.issue(session, audience=API, client="web", jkt=maker.jkt)
+    ground = Ground(Sessions(clock=issuer.clock), f"sqlite:///{tmp_path}/proofs.db")
+    proof = maker.proof("GET", url, now=issuer.clock(), token=text)
+    verifier = Verifier(jwks=issuer.tokens.jwks, issuer=ISSUER, audience=API, clock=issuer.clock)
+    shown = Proofs(ground).prove(proof, method="GET", url=url, token=text)
+    assert isinstance(shown, Proved)
+    assert verifier.verify(text, proved=shown) is not None
+    assert not isinstance(Proofs(ground).prove(proof, method="GET", url=url, token=text), Proved)
+    drive(ground.close())
