@@ -28,9 +28,11 @@ from sessile.errors import (
     StoreUnavailable,
     TooManySessions,
 )
+from sessile.stores.memory import MemoryStore
 from tests.auth.refresh_bench import APP, SETTLED, Client, RefreshBench
 from tests.auth.token_bench import ISSUER, RING, asked, done
 from tests.core.rig import CHROME, FIREFOX, facts, token_of
+from tests.invariants.harness import switch
 from tests.support.backends import backend
 from tests.support.requirements import requirement
 
@@ -384,6 +386,24 @@ async def test_fifty_parallel_uses_leave_one_living_family_and_no_alarm(bench: R
     assert isinstance(await bench.later(newest), TokenPair)
     assert not {"replay-detected", "session-ended"} & set(bench.codes())
     assert await bench.is_alive(session.id)
+
+
+async def test_what_a_use_costs_is_what_the_page_says() -> None:
+    """Round trips to the session store: one look at the family, one at its parent, one write if it rotates."""
+    store = switch(MemoryStore())
+    bench = RefreshBench(store)
+    for is_child, looks in ((True, ["load", "load"]), (False, ["load"])):
+        pair = await bench.begin(await bench.sign_in()) if is_child else await bench.begin_alone()
+        store.calls.clear()
+        await bench.refresh(pair.refresh)
+        assert store.calls == looks
+        bench.clock.advance(SETTLED)
+        store.calls.clear()
+        await bench.refresh(pair.refresh)
+        assert [verb for verb in store.calls if verb != "sweep"] == [*looks, "save"]
+        store.calls.clear()
+        await bench.admit(pair.access)
+        assert store.calls == looks
 
 
 async def test_a_store_that_fails_refuses_nobody() -> None:

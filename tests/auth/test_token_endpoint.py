@@ -83,7 +83,9 @@ async def test_a_confidential_client_proves_itself(endpoint: Endpoint) -> None:
     assert (await endpoint.send({**fields, "client_id": "bff"}))[0] == 401
     assert (await endpoint.refresh(pair.refresh))[:2] == (400, {"error": "invalid_grant"})
     own = await endpoint.bench.begin_alone()
-    assert (await endpoint.send({**fields, "refresh_token": own.refresh}, **basic(SECRET)))[0] == 400
+    for more in ({}, {"client_id": "app"}):
+        sent = {**fields, "refresh_token": own.refresh, **more}
+        assert (await endpoint.send(sent, **basic(SECRET)))[:2] == (400, {"error": "invalid_grant"})
 
 
 async def test_what_is_no_request_is_refused(endpoint: Endpoint) -> None:
