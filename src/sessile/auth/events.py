@@ -141,3 +141,88 @@ class RefreshRefused(Event, frozen=True, kw_only=True):
     def sentence(self) -> str:
         """Say in plain words what happened."""
         return f"A refresh token was refused: {_WHY_REFRESH[self.why]}."
+
+
+# -- passkeys ----------------------------------------------------------------------------------------------------------
+
+_WHY_PASSKEY = {
+    "malformed": "what came is no answer of an authenticator",
+    "challenge": "the session was not asked for it, or not for this, or too long ago",
+    "replay": "it was used before",
+    "unknown": "nobody has such a key",
+    "user": "the key is another user's",
+    "response": "it was made on another site, or for another purpose",
+    "verification": "the authenticator did not verify the user",
+    "signature": "it is not signed by the key, or for another site",
+    "backup": "the key cannot have become one that is synchronised, or ceased to be one",
+    "algorithm": "the key is not fit for its algorithm",
+    "known": "the key is somebody's already",
+    "full": "the user has as many keys as allowed",
+    "clone": "its counter did not grow",
+}
+
+
+class PasskeyAdded(Event, frozen=True, kw_only=True):
+    """Say that a user registered a key, of which kind, and whether it is synchronised between devices."""
+
+    code = "passkey-added"
+    severity = "notice"
+    requirement = "R63"
+    kind: str
+    algorithm: int
+    synced: bool
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        what = "security key" if self.kind == "security-key" else "passkey"
+        return f"A {what} was added{', which is synchronised between devices' if self.synced else ''}."
+
+
+class PasskeyRemoved(Event, frozen=True, kw_only=True):
+    """Say that a user removed a key."""
+
+    code = "passkey-removed"
+    severity = "notice"
+    requirement = "R63"
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return "A passkey was removed; it opens nothing any more."
+
+
+class PasskeyRenamed(Event, frozen=True, kw_only=True):
+    """Say that a user gave a key another name."""
+
+    code = "passkey-renamed"
+    requirement = "R95"
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return "A passkey was given another name."
+
+
+class PasskeyRefused(Event, frozen=True, kw_only=True):
+    """Say that an authenticator's answer was refused, and why; `user` is whose key it named, or who added one."""
+
+    code = "passkey-refused"
+    severity = "warning"
+    requirement = "R93"
+    why: str
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return f"A passkey was refused: {_WHY_PASSKEY.get(self.why, self.why)}."
+
+
+class CloneSuspected(Event, frozen=True, kw_only=True):
+    """Say that an authentic signature carried a counter that had been seen: there may be two of that key (R93)."""
+
+    code = "clone-suspected"
+    severity = "alert"
+    requirement = "R93"
+    stored: int
+    came: int
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return f"A key's counter came as {self.came} after {self.stored}: somebody may hold a copy of it."

@@ -7,6 +7,7 @@
     email, sms   something you have     sms     no
     passkey      have + verified user   swk     yes
     security-key have + verified user   hwk     yes, in hardware
+    touch        something you have     pop     yes; a key that did not verify its user
     sso          as the provider said   -       counts as one kind
 
 One kind is AAL1; two kinds are AAL2; AAL3 needs a hardware-bound, phishing-resistant factor with user verification. A
@@ -29,6 +30,7 @@ _KINDS: Final[dict[str, frozenset[str]]] = {
     "sms": frozenset({"have"}),
     "passkey": frozenset({"have", "are"}),
     "security-key": frozenset({"have", "are"}),
+    "touch": frozenset({"have"}),
 }
 _HARDWARE: Final = frozenset({"security-key"})
 _AMR: Final = {
@@ -39,6 +41,7 @@ _AMR: Final = {
     "sms": "sms",
     "passkey": "swk",
     "security-key": "hwk",
+    "touch": "pop",
 }
 
 
