@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import random
 import socket
 import threading
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import ANY
 
 import msgspec
 import pytest
@@ -19,14 +21,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sessile.core.bridge import drive
-from sessile.core.ports import Created, Diagnosable, Ending, Gone, Retiring, Store, UserIndex
-from sessile.core.record import PLAIN, EndReason, Record, Tombstone, Undecodable, Unreadable
+from sessile.core.ports import AtLimit, Created, Diagnosable, Ending, Gone, Retiring, Store, Taken, UserIndex
+from sessile.core.record import PLAIN, Change, EndReason, Record, Tombstone, Undecodable, Unreadable
 from sessile.errors import ConfigurationError, SessionTooLarge, StoreFull, StoreUnavailable
 from sessile.stores import open_store
 from sessile.stores.memcached import MemcachedStore, items
 from sessile.stores.memcached.asynchronous import AsyncNode
 from sessile.stores.memcached.blocking import BlockingNode
 from sessile.stores.memcached.diagnosis import diagnose
+from sessile.stores.memcached.index import Index
 from sessile.stores.memcached.nodes import Address, parse_authority, place, slot_of
 from sessile.stores.memcached.protocol import Item
 from sessile.testing.store_contract import (
@@ -52,6 +55,18 @@ items_codec = PLAIN
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX processes")
 PATIENCE = 20.0  # seconds that a test waits for a condition
+
+DEEP = b"\x91" * 200_000 + b"\xc0"  # lists in lists, deeper than any decoder goes
+DAMAGED_INDEXES = [
+    b"",
+    b"u",
+    b"garbage",
+    b"u\xc1",
+    b"r" + bytes(60),
+    b"u\x92\xcb" + bytes(8) + b"\x91\x94\xa1\xff\x01\x01\x01",  # an id that is no UTF-8
+    b"u\x94\xcb" + bytes(8) + b"\x90\xc2" + DEEP,
+    b"u\x92\xcb\x7f\xf8" + bytes(6) + b"\x90",  # born at NaN
+]
 
 
 class Node:
@@ -731,6 +746,288 @@ def test_a_session_out_of_reach_ends_when_its_node_returns(door: Door) -> None:
         assert isinstance(door.run(store.load(far)), Tombstone)
 
 
+@requirement("R51")
+@posix
+def test_a_retry_says_no_more_than_is_known(door: Door) -> None:
+    """A session whose node hangs stays listed: any process that ends all again asks that node again."""
+    with running() as first, running() as second:
+        nodes = [first, second]
+        store, other = (door.open(*nodes, prefix="retry:", timeout=0.1, lease=0.5) for _ in range(2))
+        user, far = user_and_far_session(door, store, nodes)
+        time.sleep(0.51)  # the index is older than a lease
+        second.freeze()
+        try:
+            for one in (store, other, store):
+                assert door.run(one.end_user(user, new_tombstone())) == Ending((), confirmed=False)
+        finally:
+            second.thaw()
+        assert door.run(other.end_user(user, new_tombstone())) == Ending(((far, user),), confirmed=True)
+        assert isinstance(door.run(store.load(far)), Tombstone)
+        assert door.run(store._users.read(user)) in (None, Index(born=ANY))
+
+
+@requirement("R42", "R51")
+@posix
+def test_a_session_out_of_reach_is_not_renewed_when_its_node_returns(door: Door) -> None:
+    """It is read for a lease still; a renewal would take it beyond that."""
+    with running() as first, running() as second:
+        nodes = [first, second]
+        store = door.open(*nodes, timeout=0.1)
+        user, far = user_and_far_session(door, store, nodes)
+        second.freeze()
+        try:
+            assert not door.run(store.end_user(user, new_tombstone())).confirmed
+        finally:
+            second.thaw()
+        read = door.run(store.load(far))
+        assert isinstance(read, Record)
+        renewed = new_id()
+        answer = door.run(store.create(renewed, read, replaces=replacing(far, read, required=True)))
+        assert answer == Gone()
+        assert door.run(store.load(renewed)) is None
+
+
+@requirement("R66")
+@posix
+def test_a_session_out_of_reach_does_not_count_against_the_limit(door: Door) -> None:
+    """It is over as far as its user is concerned, and its node cannot be asked."""
+    with running() as first, running() as second:
+        nodes = [first, second]
+        store = door.open(*nodes, timeout=0.1)
+        user, _ = user_and_far_session(door, store, nodes)
+        second.freeze()
+        try:
+            door.run(store.end_user(user, new_tombstone()))
+            near, another = ids_on(store, nodes, first, 2)
+            assert door.run(store.create(near, new_record(user), limit=1)) == Created()
+            answer = door.run(store.create(another, new_record(user), limit=1))
+            assert isinstance(answer, AtLimit)
+            assert [found for found, _ in answer.sessions] == [near]
+        finally:
+            second.thaw()
+
+
+def user_and_far_session(door: Door, store: MemcachedStore, nodes: list[Node]) -> tuple[str, str]:
+    """Return a user whose index is on the first of two nodes, and the id of a session on the second."""
+    user = next(name for name in map(str, range(100)) if home(store, nodes, store._cells.user_key(name)) is nodes[0])
+    far = ids_on(store, nodes, nodes[1], 1)[0]
+    assert door.run(store.create(far, new_record(user))) == Created()
+    return user, far
+
+
+def before(target: Any, name: str, monkeypatch: pytest.MonkeyPatch, step: Callable[..., Any]) -> None:
+    """Do something once, before the next call that concerns a session's key or a user."""
+    original = getattr(target, name)
+
+    async def patched(subject: Any, *rest: Any) -> Any:
+        if isinstance(subject, str) or b":s:" in subject:
+            monkeypatch.setattr(target, name, original)
+            await step()
+        return await original(subject, *rest)
+
+    monkeypatch.setattr(target, name, patched)
+
+
+def after(target: Any, name: str, monkeypatch: pytest.MonkeyPatch, step: Callable[..., Any]) -> None:
+    """Do something once, after the next call that concerns a session's key or a user."""
+    original = getattr(target, name)
+
+    async def patched(subject: Any, *rest: Any) -> Any:
+        result = await original(subject, *rest)
+        if isinstance(subject, str) or b":s:" in subject:
+            monkeypatch.setattr(target, name, original)
+            await step()
+        return result
+
+    monkeypatch.setattr(target, name, patched)
+
+
+@requirement("R49", "R51")
+@pytest.mark.parametrize("renewal", [False, True])
+def test_a_sign_in_that_lost_its_entry_is_not_made(
+    three: list[Node], door: Door, monkeypatch: pytest.MonkeyPatch, *, renewal: bool
+) -> None:
+    """It stalls between entry and record longer than anybody waits for it; its id is free for another try."""
+    store, other = (door.open(*three, prefix=prefix) for prefix in [f"{new_id()}:"] for _ in range(2))
+    session_id, old_id, record = new_id(), new_id(), new_record("ann")
+    door.run(other.create(new_id(), record))
+    door.run(other.create(old_id, new_record()))
+    monkeypatch.setattr("sessile.stores.memcached.index._MAKING", 0.0)
+
+    async def end_all() -> None:
+        await other.end_user("ann", new_tombstone())
+
+    before(store._cells, "add_and_read" if renewal else "add", monkeypatch, end_all)
+    replaces = replacing(old_id, new_record(), required=True) if renewal else None
+    assert door.run(store.create(session_id, record, replaces=replaces)) == Taken()
+    assert door.run(other.load(session_id)) is None
+    assert isinstance(door.run(other.load(old_id)), Record), "nothing was written"
+    assert door.run(store.create(session_id, record, replaces=replaces)) == Created()
+    assert door.run(other.end_user("ann", new_tombstone())).ended == ((session_id, "ann"),)
+
+
+@requirement("R49", "R51")
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_session_that_comes_after_somebody_looked_for_it_stays_listed(
+    three: list[Node], door: Door, monkeypatch: pytest.MonkeyPatch, *, moved: bool
+) -> None:
+    """Whoever ends all finds nothing of it, then it is written, then he writes the index: the next one ends it."""
+    store, other = (door.open(*three, prefix=prefix) for prefix in [f"{new_id()}:"] for _ in range(2))
+    session_id, answers = new_id(), list[object]()
+    if moved:
+        door.run(store.create(session_id, new_record()))
+    monkeypatch.setattr("sessile.stores.memcached.index._MAKING", 0.0)
+
+    async def write() -> None:
+        if moved:
+            base = await store.load(session_id)
+            assert isinstance(base, Record)
+            answers.append(await store.save(session_id, moving(base, "ann"), base))
+        else:
+            answers.append(await store.create(session_id, new_record("ann")))
+
+    door.run(store._users.enter("ann", session_id, time.time(), IDLE))
+    after(other._cells, "read", monkeypatch, write)
+    door.run(other.end_user("ann", new_tombstone()))
+    assert isinstance(answers[0], Record if moved else Created)
+    assert door.run(other.end_user("ann", new_tombstone())).ended == ((session_id, "ann"),)
+    assert isinstance(door.run(store.load(session_id)), Tombstone)
+
+
+def moving(base: Record, user: str) -> Change:
+    """Return a change that gives a session to a user."""
+    control = msgspec.structs.replace(base.control, user=user)
+    return Change(seen_at=base.seen_at, expires_at=base.expires_at, control=control, revision=base.revision)
+
+
+@requirement("R49", "R51")
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_session_that_changes_its_user_meets_a_sign_out_everywhere(
+    three: list[Node], door: Door, monkeypatch: pytest.MonkeyPatch, *, slow: bool
+) -> None:
+    """It is listed and still nobody's: it comes after, and the next one ends it; if nobody waits for it, it is over."""
+    store, other = (door.open(*three, prefix=prefix) for prefix in [f"{new_id()}:"] for _ in range(2))
+    session_id = new_id()
+    door.run(store.create(session_id, new_record()))
+    base = door.run(store.load(session_id))
+    assert isinstance(base, Record)
+    if slow:
+        monkeypatch.setattr("sessile.stores.memcached.index._MAKING", 0.0)
+
+    async def end_all() -> None:
+        assert (await other.end_user("ann", new_tombstone())).ended == ()
+
+    after(store._users, "enter", monkeypatch, end_all)
+    saved = door.run(store.save(session_id, moving(base, "ann"), base))
+    assert isinstance(saved, Gone if slow else Record)
+    expected = () if slow else ((session_id, "ann"),)
+    assert door.run(other.end_user("ann", new_tombstone())).ended == expected
+    assert isinstance(door.run(other.load(session_id)), Tombstone)
+
+
+@requirement("R49")
+def test_a_session_that_changed_its_user_is_looked_up_before_it_is_served(
+    three: list[Node], door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its writer may die before it has looked whether the index still lists it."""
+    store = door.open(*three)
+    session_id = new_id()
+    door.run(store.create(session_id, new_record()))
+    base = door.run(store.load(session_id))
+    assert isinstance(base, Record)
+
+    async def lost() -> None:
+        await store._users.leave("ann", session_id)
+        monkeypatch.setattr(store._users, "lists", crash)
+
+    async def crash(*_: Any) -> bool:
+        raise Crash
+
+    after(store._users, "enter", monkeypatch, lost)
+    with pytest.raises(Crash):
+        door.run(store.save(session_id, moving(base, "ann"), base))
+    assert isinstance(door.run(store.load(session_id)), Tombstone)
+
+
+@requirement("R42", "R49", "R51")
+@pytest.mark.parametrize("making", [0.0, 0.01])
+def test_whatever_happens_at_once_no_confirmed_end_is_undone(
+    three: list[Node], monkeypatch: pytest.MonkeyPatch, making: float
+) -> None:
+    """Sign-ins, renewals, changes of user and ends of all, each step late by chance, and some answers lost."""
+    door, chance = Door(blocking=False), random.Random(making)
+    exchange, losses = AsyncNode.exchange, [0.0]
+    monkeypatch.setattr("sessile.stores.memcached.index._MAKING", making)
+
+    async def late(self: AsyncNode, *commands: Any) -> list[object]:
+        await dawdle()
+        answer = await exchange(self, *commands)
+        await dawdle()
+        return answer
+
+    async def dawdle() -> None:
+        for _ in range(chance.choice([0, 0, 1, 3, 8])):
+            await asyncio.sleep(0)
+        if chance.random() < 0.05:
+            await asyncio.sleep(chance.random() * 0.01)
+        if chance.random() < losses[0]:
+            raise StoreUnavailable("lost")
+
+    monkeypatch.setattr(AsyncNode, "exchange", late)
+
+    async def at_once() -> None:
+        store = door.open(*three, lease=100)
+        monkeypatch.setattr(store._cells, "figures", untouched)
+        anns: set[str] = set()  # whose sessions are known to be hers
+        ended: set[str] = set()
+
+        async def sign_in() -> None:
+            session_id = new_id()
+            if isinstance(await store.create(session_id, new_record("ann"), limit=chance.choice([None, 3])), Created):
+                anns.add(session_id)
+
+        async def renew() -> None:
+            old_id, session_id = chance.choice([*anns, new_id()]), new_id()
+            read = await store.load(old_id)
+            if isinstance(read, Record):
+                replaces = replacing(old_id, read, required=True)
+                if isinstance(await store.create(session_id, read, replaces=replaces), Created):
+                    anns.add(session_id)
+
+        async def move() -> None:
+            session_id = new_id()
+            await store.create(session_id, new_record())
+            saved: object = await store.load(session_id)
+            for user in chance.choice([["ann"], ["bob", "ann"], ["ann", "bob", "ann"]]):
+                if isinstance(saved, Record):
+                    saved = await store.save(session_id, moving(saved, user), saved)
+            if isinstance(saved, Record):
+                anns.add(session_id)
+
+        async def end_all() -> None:
+            known = set(anns)
+            if (await store.end_user("ann", new_tombstone())).confirmed:
+                ended.update(known)
+
+        async def one(job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+            await asyncio.sleep(chance.random() * 0.02)
+            with suppress(StoreUnavailable):
+                await job()
+
+        losses[0] = chance.choice([0.0, 0.0, 0.03])
+        await asyncio.gather(*(one(chance.choice([sign_in, sign_in, renew, move, end_all])) for _ in range(14)))
+        losses[0] = 0.0
+        for session_id in ended:
+            assert not isinstance(await store.load(session_id), Record)
+        if (await store.end_user("ann", new_tombstone())).confirmed:
+            for session_id in anns:
+                assert not isinstance(await store.load(session_id), Record)
+        await store.close()
+
+    for _ in range(60):
+        door.run(at_once())
+
+
 def test_touches_keep_a_session_listed(three: list[Node], door: Door) -> None:
     """However often it is extended, the index lists it longer than it can live."""
     store, session_id = door.open(*three), new_id()
@@ -772,20 +1069,69 @@ def test_entries_without_a_session_go_in_time(three: list[Node], door: Door, mon
     assert door.run(store.create(new_id(), new_record("ann"), limit=1)) == Created()
     index = door.run(store._users.read("ann"))
     assert index is not None
-    assert len(index.entries) == 1
+    assert [entry.barred for entry in index.entries] == [True, False]
+    assert type(door.run(store.create(new_id(), new_record("ann"), limit=1))).__name__ == "AtLimit"
+    monkeypatch.setattr("sessile.stores.memcached.creation.MOST", 2)
+    monkeypatch.setattr("sessile.stores.memcached.index.MOST", 2)
+    assert door.run(store.create(new_id(), new_record("ann"))) == Created()
+    index = door.run(store._users.read("ann"))
+    assert index is not None
+    assert [entry.barred for entry in index.entries] == [False, False]
 
 
 def test_an_index_nobody_can_read_lists_nobody(three: list[Node], door: Door) -> None:
     """It is replaced at the next sign-in, instead of failing it."""
     store = door.open(*three)
     key = store._cells.user_key("ann")
-    for damage in (b"", b"u", b"garbage", b"u\xc1", b"r" + bytes(60)):
+    for damage in DAMAGED_INDEXES:
         home(store, three, key).put(key, damage)
         assert door.run(store.of_user("ann")) == ()
         session_id = new_id()
         assert door.run(store.create(session_id, new_record("ann"))) == Created()
         assert [found for found, _ in door.run(store.of_user("ann"))] == [session_id]
         door.run(store.end(session_id, new_tombstone()))
+
+
+async def untouched(_: bytes) -> dict[str, str]:
+    """Answer like a node that has never forgotten anything."""
+    return {"evictions": "0", "cmd_flush": "0", "uptime": "1000"}
+
+
+@requirement("R46", "R51")
+@pytest.mark.parametrize("healed", ["by an end", "by a sign-in", "by a load"])
+def test_an_index_nobody_can_read_confirms_nothing_for_a_lease(
+    three: list[Node], door: Door, monkeypatch: pytest.MonkeyPatch, healed: str
+) -> None:
+    """Its sessions live that long, and no count of the node tells of it."""
+    store, session_id = door.open(*three, lease=0.5), new_id()
+    key = store._cells.user_key("ann")
+
+    monkeypatch.setattr(store._cells, "figures", untouched)
+    door.run(store.create(session_id, new_record("ann")))
+    time.sleep(0.51)
+    home(store, three, key).put(key, DAMAGED_INDEXES[-1])
+    if healed == "by a sign-in":
+        signed_in = new_id()
+        door.run(store.create(signed_in, new_record("ann")))
+        door.run(store.end(signed_in, new_tombstone()))
+    elif healed == "by a load":
+        assert isinstance(door.run(store.load(session_id)), Tombstone)
+    assert not door.run(store.end_user("ann", new_tombstone())).confirmed
+    time.sleep(0.1)
+    assert not door.run(store.end_user("ann", new_tombstone())).confirmed
+    time.sleep(0.45)
+    assert door.run(store.end_user("ann", new_tombstone())).confirmed
+    assert not isinstance(door.run(store.load(session_id)), Record)
+
+
+def test_an_index_that_is_emptied_still_says_how_old_it_is(three: list[Node], door: Door) -> None:
+    """One that is gone a second later could not be told from one that was never there."""
+    store, session_id = door.open(*three, lease=100), new_id()
+    door.run(store.create(session_id, new_record("ann")))
+    door.run(store.end(session_id, new_tombstone()))
+    key = store._cells.user_key("ann")
+    reply = home(store, three, key).ask(b"mg %b t\r\n" % key)
+    assert int(reply.split()[1][1:]) > 100
 
 
 # -- one session takes the place of another

@@ -10,9 +10,9 @@ Every node has a share of the sessions, and no other node has a copy. What that 
   (`memcached -e`), or proxies that write to stand-ins or copies, void that.
 - `end_user` goes by the user's index, an item that memcached may evict. A session of a user is therefore checked
   against it once a `lease` (30 s), and one that is not listed is over. So an index that was lost signs its user out
-  within the lease; `end_user` meanwhile answers unconfirmed, if it cannot rule out that this has just happened. It is
-  atomic in what it ends and what it meets: of a sign-in or a renewal that runs at the same time, either it is ended or
-  it came after (`creation`).
+  within the lease; `end_user` meanwhile answers unconfirmed, if it cannot rule out that this has just happened. So it
+  does as long as a session's node does not answer. It is atomic in what it ends and what it meets: of a sign-in or a
+  renewal that runs at the same time, either it is ended or it came after, and the next one finds it (`creation`).
 - There is no list of all sessions, hence no census; and nothing to sweep, memcached drops what is past its time.
 - The clocks of the application's machines may differ by less than the idle timeout.
 - A user may have 2,000 sessions, an item one megabyte (`memcached -I`).
@@ -33,13 +33,14 @@ import re
 import ssl
 import time
 import weakref
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 
 from ...core.ports import AtLimit, Clash, Created, Diagnosis, Ending, Gone, Loaded, Replaces, Stale, Taken
 from ...core.record import PLAIN, Change, Codec, EndReason, Record, Tombstone, apply, clashes
-from ...errors import ConfigurationError, StoreUnavailable
+from ...errors import ConfigurationError, StoreFull, StoreUnavailable
 from ..url import StoreUrl, seconds
 from . import items
 from .asynchronous import AsyncNode
@@ -99,7 +100,7 @@ class MemcachedStore:
         self._codec = codec
         self._lease = lease
         self._cells = Cells(self._nodes, place(addresses), prefix=prefix, patience=timeout, blocking=blocking)
-        self._users = Users(self._cells)
+        self._users = Users(self._cells, lease=lease)
         self._creation = Creation(self._cells, self._users, codec)
         self._endings = Endings(self._cells, self._users, codec, lease=lease)
         _stores.add(self)
@@ -238,12 +239,25 @@ class MemcachedStore:
         if answer is Answer.NOT_FOUND:
             return Gone()
         await self._cells.refuse(answer, key, value, change.put or saved.data)
-        if stored.control.user not in (None, saved.control.user):
-            await self._endings.leave(stored.control.user, session_id)
+        if stored.control.user != saved.control.user:
+            gone = await self._moved(session_id, stored.control.user, saved.control.user)
+            if gone is not None:
+                return gone
         if epoch is None or epoch.current != header.epoch:
             now = await self._read(session_id)
             return Gone(now if isinstance(now, Tombstone) else None)
         return saved
+
+    async def _moved(self, session_id: str, before: str | None, user: str | None) -> Gone | None:
+        """Settle the indexes after a session has changed its user; end it if somebody took its entry before it came."""
+        if before is not None:
+            with suppress(StoreUnavailable, StoreFull):
+                await self._users.bar(before, session_id)  # not removed: it may be on its way back
+        if user is None or await self._users.lists(user, session_id):
+            return None
+        tombstone = _unlisted(user, time.time())
+        await self._endings.end(session_id, tombstone)
+        return Gone(tombstone)
 
     async def _header_for(self, session_id: str, record: Record, before: Record) -> Header | Tombstone:
         """Return the header under which a record may be written: listed in its user's index for as long as it lives."""
@@ -259,8 +273,9 @@ class MemcachedStore:
             return header._replace(vouched_at=0.0, vouched_until=0.0)
         span = record.expires_at - record.seen_at
         if user != before.control.user:
+            # Whoever reads it first looks whether it is listed still: who writes it may die before he has looked.
             until = await self._users.enter(user, session_id, record.control.created_at, span)
-            return header._replace(vouched_at=time.time(), vouched_until=until)
+            return header._replace(vouched_at=0.0, vouched_until=until)
         if time.time() + span <= header.vouched_until:
             return header
         return await self._vouched(session_id, record, header)
@@ -271,7 +286,7 @@ class MemcachedStore:
         assert user is not None
         until = await self._users.vouch(user, session_id, record.expires_at - record.seen_at)
         if until is None:
-            return Tombstone(EndReason.EVICTED, now, now + _KEPT, user)
+            return _unlisted(user, now)
         return header._replace(vouched_at=now, vouched_until=until)
 
     def _after_fork_in_child(self) -> None:
@@ -280,6 +295,10 @@ class MemcachedStore:
                 _abandoned.append(node.forget())
             else:
                 node.forget()
+
+
+def _unlisted(user: str, now: float) -> Tombstone:
+    return Tombstone(EndReason.EVICTED, now, now + _KEPT, user)
 
 
 def _prefix(value: str) -> str:
