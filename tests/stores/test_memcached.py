@@ -7,6 +7,7 @@ import math
 import os
 import random
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -31,7 +32,7 @@ from sessile.stores.memcached.blocking import BlockingNode
 from sessile.stores.memcached.diagnosis import diagnose
 from sessile.stores.memcached.index import Index
 from sessile.stores.memcached.nodes import Address, parse_authority, place, slot_of
-from sessile.stores.memcached.protocol import Item
+from sessile.stores.memcached.protocol import Item, version
 from sessile.testing.store_contract import (
     IDLE,
     StoreContract,
@@ -436,7 +437,8 @@ def test_a_node_that_lost_its_epoch_has_no_session(three: list[Node], door: Door
     door.run(store.create(session_id, record))
     read = door.run(store.load(session_id))
     assert isinstance(read, Record)
-    for damage in (None, b"", b"e", b"garbage", items.encode_epoch(items.Epoch(b"short"))):
+    deep = b"e\x93\xc4\x08" + bytes(8) + b"\x90" + DEEP
+    for damage in (None, b"", b"e", b"garbage", items.encode_epoch(items.Epoch(b"short")), deep):
         if damage is None:
             assert three[0].ask(b"delete %bepoch\r\n" % prefix) == b"DELETED\r\n"
         else:
@@ -1401,6 +1403,8 @@ def test_nodes_are_named_in_the_url(authority: str, expected: object) -> None:
         "memcached://one?prefix=",
         "memcached://one?tls=hunter2",
         "memcached://one?ca=/no/such/hunter2.pem",
+        "memcached://one?ca=hunter2%00",
+        "memcached://one?ca=",
     ],
 )
 def test_a_wrong_memcached_url_is_refused(url: str) -> None:
@@ -1408,6 +1412,18 @@ def test_a_wrong_memcached_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         open_store(url, blocking=True)
     assert "hunter2" not in str(caught.value).replace("option 'hunter2'", "")
+
+
+@pytest.mark.parametrize("host", ["a" * 300, "a..b", "a\0b", ".b"])
+@pytest.mark.parametrize("tls", [None, ssl.create_default_context()], ids=["plain", "tls"])
+def test_a_name_that_no_host_has_is_unavailable(
+    door: Door, monkeypatch: pytest.MonkeyPatch, host: str, tls: ssl.SSLContext | None
+) -> None:
+    """Whatever the resolver and TLS say to it."""
+    kind = BlockingNode if door.blocking else AsyncNode
+    node = kind(Address(host, 1), timeout=1.0, secret=None, tls=tls)
+    with pytest.raises(StoreUnavailable):
+        door.run(node.exchange(version()))
 
 
 def test_a_user_with_a_password_is_let_in(door: Door, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def open_url(url: StoreUrl, *, blocking: bool, codec: Codec = PLAIN) -> Memcache
     if url.path not in ("", "/"):
         raise ConfigurationError("memcached:// takes no path; give ?prefix= to share the nodes with others")
     addresses, login = parse_authority(url.authority)
-    options = url.options({"timeout": seconds, "lease": seconds, "prefix": _prefix, "tls": _yes, "ca": str})
+    options = url.options({"timeout": seconds, "lease": seconds, "prefix": _prefix, "tls": _yes, "ca": _file})
     ca = options.pop("ca", None)
     tls = _context(ca) if options.pop("tls", False) or ca is not None else None
     return MemcachedStore(addresses, blocking=blocking, codec=codec, login=login, tls=tls, **options)
@@ -313,10 +313,16 @@ def _yes(value: str) -> bool:
     return value == "yes"
 
 
+def _file(value: str) -> str:
+    if not value:
+        raise ValueError("must be the path of a file")
+    return value
+
+
 def _context(ca: str | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca)
-    except OSError:
+    except (OSError, ValueError):
         raise ConfigurationError("the option 'ca' of memcached:// names no file of certificates") from None
 
 

@@ -79,7 +79,7 @@ class AsyncNode:
                 await line.close_with_the_loop()
         except TimeoutError:
             raise StoreUnavailable("a memcached node did not answer in time") from None
-        except OSError:
+        except (OSError, ValueError):  # ValueError: the name is no host's
             raise StoreUnavailable("a memcached node could not be reached") from None
         return talk
 

@@ -37,7 +37,7 @@ class BlockingNode:
         try:
             connection = self._take() or self._connect(deadline)
             replies = _converse(connection, commands, deadline)
-        except (OSError, Malformed) as error:
+        except (OSError, ValueError, Malformed) as error:  # ValueError: the name is no host's
             # What the error says may hold addresses or stored bytes: only its kind goes on.
             if connection is not None:
                 connection.close()

@@ -65,7 +65,8 @@ def lifetime_of(tombstone: Tombstone) -> int:
 class Header(NamedTuple):
     """Hold what is said of a session before its two halves.
 
-    The user's index was seen to list it at `vouched_at`, and lists it until `vouched_until` (0: it has no user).
+    The user's index was seen to list it at `vouched_at` (0: not yet, or it has no user), and lists it until
+    `vouched_until` (0: it has no user).
     """
 
     epoch: bytes
@@ -210,7 +211,7 @@ def decode_epoch(value: bytes | None) -> Epoch | None:
         return None
     try:
         epoch = _epoch_decoder.decode(memoryview(value)[1:])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     return epoch if len(epoch.current) == 8 else None
 
