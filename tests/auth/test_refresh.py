@@ -29,6 +29,7 @@ from sessile.errors import (
     TooManySessions,
 )
 from sessile.stores.memory import MemoryStore
+from sessile.testing.clock import FrozenClock, freeze
 from tests.auth.refresh_bench import APP, SETTLED, Client, RefreshBench
 from tests.auth.token_bench import ISSUER, RING, asked, done
 from tests.core.rig import CHROME, FIREFOX, facts, token_of
@@ -255,6 +256,36 @@ async def test_only_who_is_signed_in_gets_a_refresh_token(bench: RefreshBench) -
     assert await done(bench.sessions.of_user("ada")) == [] or all(
         one.kind == "pending" for one in await done(bench.sessions.of_user("ada"))
     )
+
+
+@requirement("R30", "R84")
+@pytest.mark.parametrize("is_committed", [True, False])
+async def test_a_session_token_that_was_left_behind_becomes_no_refresh_token(is_committed: bool) -> None:
+    """It is served for a moment, as any request under way; what it got would be a thief's for months."""
+    bench = small()
+    await bench.sign_in()
+    old = bench.cookie
+    bench.clock.advance(Policy().rotation)
+    newer = token_of(bench.sessions.commit(bench.sessions.open(facts(old))))
+    assert newer
+    bench.sessions.commit(bench.sessions.open(facts(newer)))
+    bench.clock.advance(1)
+    late = bench.sessions.open(facts(old))
+    assert late.user_id == "ada"
+    if is_committed:
+        bench.sessions.commit(late)
+    with pytest.raises(SessionGone, match="left behind"):
+        await bench.begin(late)
+    assert len(bench.sessions.of_user("ada")) == 1
+    assert isinstance(await bench.begin(bench.sessions.open(facts(newer))), TokenPair)
+
+
+async def test_families_go_by_the_clock_that_tests_freeze() -> None:
+    """The sessions' clock is one, also when it is replaced."""
+    bench = small()
+    text = (await bench.begin_alone()).refresh
+    with freeze(bench.sessions, FrozenClock(bench.clock() + 31 * 86_400)):
+        assert await bench.refresh(text) is Refused.GRANT
 
 
 # -- binding -----------------------------------------------------------------------------------------------------------

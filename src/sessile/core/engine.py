@@ -317,7 +317,7 @@ class Engine:
                     # Near its idle limit it is touched before the view: the next request must not end a slow one.
                     await self.store.touch(sid, now, self.policy.deadline(control, now))
                     record = replace(record, seen_at=now)
-                return self._live(opened, sid, record, standing)
+                return self._met(opened, sid, record, standing)
             change = self._change(record, opened, control=after)
             saved = await self.store.save(sid, change, record)
             if isinstance(saved, Record):
@@ -326,7 +326,7 @@ class Engine:
                 if standing is Standing.ROLLED_BACK:
                     lost = token.generation - control.generation
                     self._tell(events.StoreRolledBack(at=now, session=sid, user=control.user, lost=lost))
-                return self._live(opened, sid, saved, standing)
+                return self._met(opened, sid, saved, standing)
             if isinstance(saved, Gone):
                 nobody = self._nobody(opened)
                 if saved.tombstone is not None:
@@ -334,6 +334,11 @@ class Engine:
                 return nobody
             record = saved.record
         raise StoreUnavailable("a session changed faster than it could be read")
+
+    def _met(self, opened: Opened, sid: str, record: Record, standing: Standing) -> Session:
+        session = self._live(opened, sid, record, standing)
+        session.left_behind = standing is Standing.IN_FLIGHT
+        return session
 
     def _live(self, opened: Opened, sid: str, record: Record, standing: Standing) -> Session:
         session = opened.kind(self.rules, record, sid)

@@ -57,6 +57,7 @@ class Session(MutableMapping[str, Any]):
     closed: bool = False
     damaged: bool = False
     everywhere: bool = False
+    left_behind: bool = False  # its token was, a moment ago: it is served, and must not become anything that lasts
     insist: bool = False  # be stored even with nothing to remember, for frameworks that ask for that
     raise_on_conflict: bool = False
     signed_out: bool = False

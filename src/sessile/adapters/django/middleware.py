@@ -212,7 +212,7 @@ def _untold(session: DjangoSession, response: HttpResponseBase) -> HttpResponseB
     """Return a response that commits nothing but was made with the session in view."""
     carries = session.accessed and session.base is not None
     session.close(session.id)
-    return _told(session, response, Answer(vary=session.accessed, carries=carries))
+    return _told(session, response, Answer(vary=session.accessed, carries=carries, by_token=session.grant is not None))
 
 
 def _kept_out(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:

@@ -69,23 +69,26 @@ class FamilyEngine(Engine):
     def __init__(self, main: Engine, policy: Policy) -> None:
         if main.family_policy is not None:
             raise ConfigurationError("these sessions have refresh tokens already: use one RefreshTokens for all")
+        self._main = main
         super().__init__(
             store=main.store,
             ring=main.ring,
             policy=policy,
             cookie=main.cookie,
             proxies=main.proxies,
-            rules=Rules(policy, main.clock),
+            rules=Rules(policy, self._now),
             sinks=main.sinks,
             places=main._places,
             development_hosts=main._development_hosts,
-            clock=main.clock,
+            clock=self._now,
             entropy=main._entropy,
         )
         self._mint = TokenMint(main.ring, b"refresh token")
         self._watchers = main._watchers
-        self._main = main
         self.family_policy = main.family_policy = policy
+
+    def _now(self) -> float:
+        return self._main.clock()  # which tests replace
 
     def _handed(self, text: str) -> str:
         return text

@@ -69,6 +69,9 @@ class RefreshFlow:
         """Begin a family that hangs on a session."""
         check_grant(audience, client, scope)
         sid, owner = named(session, None)
+        if session.left_behind:
+            # It would give whoever kept an old token what no sibling tells from the owner's, for months.
+            raise SessionGone("its token was left behind; ask again")
         parent = await self.main.living(sid)
         if parent is None or parent.control.user != owner or parent.control.pending or parent.control.challenged:
             raise SessionGone("not signed in")
