@@ -89,7 +89,7 @@ TARGETS = (
         "Redis, Flask, read / Flask-Session's",
         ("flask", "sessile redis", "read"),
         ("flask", "flask-session redis", "read"),
-        0.6,
+        0.45,
     ),
     Target(
         "Redis, ASGI, read / one redis.asyncio GET",
