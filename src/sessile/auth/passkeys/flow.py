@@ -184,6 +184,8 @@ class PasskeyFlow:
                 if shown.eligible != key.eligible:
                     raise Unfit("backup")
                 if rules.is_clone(key.count, shown.counter):
+                    if await self._is_used(challenge):
+                        raise Unfit("replay")  # the same answer twice is no second key
                     self.ground.tell(
                         CloneSuspected(**self._about(session, owner), stored=key.count, came=shown.counter)
                     )
