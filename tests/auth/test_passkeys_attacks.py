@@ -425,6 +425,34 @@ async def test_a_forged_registration_is_refused(forged: dict[str, Any], why: str
     assert await bench.keys() == ()
 
 
+async def test_formats_with_certificates_are_not_judged_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are most of the code that an attacker could reach, and none was asked for."""
+
+    def judged(**_: Any) -> None:
+        raise AssertionError("it was judged")
+
+    monkeypatch.setattr(wire.webauthn, "verify_registration_response", judged)
+    monkeypatch.setattr(wire, "Exception", KeyError, raising=False)
+    bench = PasskeyBench()
+    browser = bench.browser()
+    await browser.login()
+    for form in ("tpm", "android-key", "android-safetynet", "apple", "fido-u2f", "compound"):
+        attestation = {"fmt": form, "attStmt": {"sig": b"x"}}
+        assert await browser.register(Authenticator(), attestation=attestation) is Refused.REFUSED
+    with pytest.raises(AssertionError):
+        await browser.register(Authenticator())
+
+
+@pytest.mark.parametrize("algorithm", [ES256, EDDSA, RS256])
+async def test_a_key_may_sign_its_own_registration(algorithm: int) -> None:
+    """Some browsers leave that in place of the attestation that nobody asked for."""
+    bench, key = PasskeyBench(), Authenticator(algorithm)
+    browser = bench.browser()
+    await browser.login()
+    assert not isinstance(await browser.register(key, signs_itself=True), Refused)
+    assert isinstance(await bench.browser().sign_in(key), Proved)
+
+
 @requirement("R93")
 async def test_nobody_registers_a_key_of_somebody_elses() -> None:
     """Nor their own again: a credential has one user (§7.1 step 27)."""
@@ -551,6 +579,30 @@ def _spoiled(data: bytes, at: int, by: int) -> bytes:
 
 def _attested(authenticator_data: bytes) -> bytes:
     return cbor2.dumps({"fmt": "none", "attStmt": {}, "authData": authenticator_data})
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        b"\x9b" + b"\xff" * 8,
+        b"\x5b\x7f" + b"\xff" * 7,
+        b"\xbb\x7f" + b"\xff" * 7,
+        b"\x81" * 16_000,
+        b"\x9f" * 16_000,
+        b"\xd8\x1c\x81\xd8\x1d\x00",
+        b"\xc4\x82\x1b\x7f" + b"\xff" * 7 + b"\x01",
+        b"\xc5\x82\x1b\x7f" + b"\xff" * 7 + b"\x01",
+        b"\xd8\x1e\x82\x01\x00",
+        b"\xd8\x23\x79\x3e\x80" + b"(?:" * 5333 + b"x",
+    ],
+    ids=["array", "bytes", "map", "nested", "endless", "cycle", "decimal", "bigfloat", "fraction", "expression"],
+)
+def test_a_bomb_in_cbor_is_refused(bomb: bytes) -> None:
+    """Sizes that are only said, depth, cycles, numbers with huge exponents: by themselves and inside."""
+    for data in (bomb, b"\xa3cfmtdnonegattStmt\xa0hauthData" + bomb):
+        came = wire.Attestation(text_of(bytes(32)), b"x", b"{}", data, (), "")
+        with pytest.raises(wire.Unfit):
+            wire.verify_attestation(came, SITE, wire.algorithms())
 
 
 @requirement("R93")

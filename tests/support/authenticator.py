@@ -83,6 +83,9 @@ class Authenticator:
         credential = forged.pop("credential", self.credential)
         attested = bytes(16) + len(credential).to_bytes(2, "big") + credential + cbor2.dumps(cose)
         data = self._data(asked["rp"]["id"], forged, AT) + attested
+        if forged.pop("signs_itself", False):
+            signature = self.sign(data + hashlib.sha256(client).digest())
+            forged["attestation"] = {"fmt": "packed", "attStmt": {"alg": self.algorithm, "sig": signature}}
         attestation = {"fmt": "none", "attStmt": {}, "authData": data, **forged.pop("attestation", {})}
         answer = _answer(credential, client, attestationObject=text_of(cbor2.dumps(attestation)))
         answer["response"]["transports"] = forged.pop("transports", self.transports)
