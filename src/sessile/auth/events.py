@@ -226,3 +226,76 @@ class CloneSuspected(Event, frozen=True, kw_only=True):
     def sentence(self) -> str:
         """Say in plain words what happened."""
         return f"A key's counter came as {self.came} after {self.stored}: somebody may hold a copy of it."
+
+
+# -- factors, and attempts at them -------------------------------------------------------------------------------------
+
+
+class FactorChanged(Event, frozen=True, kw_only=True):
+    """Say that a user added, changed or removed a factor; their other sessions were ended (R63)."""
+
+    code = "factor-changed"
+    severity = "notice"
+    requirement = "R63"
+    factor: str
+    what: Literal["added", "changed", "removed"]
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return f"A factor was {self.what} ({self.factor}); the user's other sessions were ended."
+
+
+class ProofFailed(Event, frozen=True, kw_only=True):
+    """Say that what somebody gave as a factor was wrong; `user` is whose it should have been, None if nobody's."""
+
+    code = "proof-failed"
+    severity = "warning"
+    requirement = "R91"
+    factor: str
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return f"A proof was refused ({self.factor}): it was wrong, was used before, or came too late."
+
+
+class AttemptsLimited(Event, frozen=True, kw_only=True):
+    """Say that an attempt was not even looked at. `locked`: waiting does not help, the user must reset the factor."""
+
+    code = "attempts-limited"
+    severity = "alert"
+    requirement = "R91"
+    factor: str
+    locked: bool
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        if self.locked:
+            return f"Too many attempts failed in a row ({self.factor}): it is locked until its user resets it."
+        return f"Too many attempts failed ({self.factor}): the next ones must wait."
+
+
+class RecoveryCodeUsed(Event, frozen=True, kw_only=True):
+    """Say that a recovery code was used up, and how many are left."""
+
+    code = "recovery-code-used"
+    severity = "notice"
+    requirement = "R92"
+    left: int
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return f"A recovery code was used; {self.left} are left."
+
+
+class CodeSent(Event, frozen=True, kw_only=True):
+    """Say that a code was sent by e-mail, or, if `delivered` is false, that the sender failed."""
+
+    code = "code-sent"
+    requirement = "R95"
+    delivered: bool
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return (
+            "A code was sent by e-mail." if self.delivered else "A code could not be sent by e-mail: the sender failed."
+        )
