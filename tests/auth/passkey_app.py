@@ -18,6 +18,7 @@ from sessile import AsyncSessions
 from sessile.adapters.starlette import SessionMiddleware, requires
 from sessile.auth.ground import Ground
 from sessile.auth.passkeys import SCRIPT, AsyncPasskeys, Refused
+from sessile.errors import StepUpRequired
 
 CSP: Final = (
     "default-src 'none'; script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
@@ -70,6 +71,7 @@ class PasskeyApp:
                 ],
             ],
             middleware=[Middleware(SessionMiddleware, sessions=self.sessions)],
+            exception_handlers={StepUpRequired: self.prove_first},
         )
 
     def door(self, origin: str) -> AsyncPasskeys:
@@ -116,12 +118,17 @@ class PasskeyApp:
 
     @requires()
     async def prove_page(self, _request: Request) -> Response:
-        return _page("Prove", _form("get", "/passkeys/prove", "Prove", after="/"))
+        return _page("Prove", _form("get", "/passkeys/prove", "Prove", after="/keys"))
 
     async def change_key(self, request: Request) -> Response:
         if request.path_params["verb"] == "remove":
             await self._door(request).remove(request.session, request.path_params["key"])
         return RedirectResponse("/keys", 303)
+
+    async def prove_first(self, request: Request, _error: Exception) -> Response:
+        if request.url.path.startswith("/passkeys/"):
+            return JSONResponse({"next": "/prove"}, status_code=403)
+        return RedirectResponse("/prove", 303)
 
     # -- ceremonies ----------------------------------------------------------------------------------------------------
 

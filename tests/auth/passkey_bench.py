@@ -45,9 +45,11 @@ class Browser:
         return result
 
     async def login(self, user: str = "ada", **how: Any) -> None:
-        """Sign in otherwise."""
+        """Sign in otherwise: by password and code, unless something else is said."""
         session = await self.open()
         session.login(user, **how)
+        if not how:
+            session.add_factor("totp")
         await self.commit(session)
 
     async def register(self, key: Authenticator, *, origin: str = ORIGIN, label: str = "", **forged: Any) -> Any:

@@ -251,6 +251,22 @@ async def test_keys_are_added_and_removed_by_who_proved_it_just_now(bench: Passk
             await one.run("finish_registration", "{}")
 
 
+@requirement("R90")
+async def test_who_has_a_key_proves_it_before_there_is_another(bench: PasskeyBench) -> None:
+    """A password alone neither adds one nor removes one; it did while there was nothing else."""
+    browser, key = bench.browser(), Authenticator()
+    await browser.login(factor="password")
+    options = await browser.run("begin_registration", name="ada")
+    made = await browser.run("finish_registration", key.create(options, origin=ORIGIN))
+    for verb, arguments in (("begin_registration", {"name": "ada"}), ("remove", {"key": made.id})):
+        with pytest.raises(StepUpRequired, match="aal"):
+            await browser.run(verb, **arguments)
+    with pytest.raises(StepUpRequired, match="aal"):
+        await browser.run("finish_registration", Authenticator().create(options, origin=ORIGIN))
+    await browser.step_up(key)
+    assert await browser.run("remove", made.id)
+
+
 async def test_who_began_in_time_may_take_the_challenges_time(bench: PasskeyBench) -> None:
     """Four minutes after a proof of four minutes ago."""
     browser, key = bench.browser(), Authenticator()
@@ -282,6 +298,8 @@ async def test_adding_or_removing_a_key_ends_the_other_sessions(bench: PasskeyBe
     assert await other_lives_after("run", "rename", kept.id, "x")
     assert not await other_lives_after("run", "remove", kept.id)
     assert [event.user for event in bench.told("passkey-removed")] == ["ada"]
+    changed = [(event.user, event.factor, event.what) for event in bench.told("factor-changed")]
+    assert changed[-2:] == [("ada", "passkey", "added"), ("ada", "passkey", "removed")]
     assert await bench.browser().sign_in(key) is Refused.REFUSED
     assert bench.why() == "unknown"
 

@@ -13,11 +13,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from ...core.record import EndReason
 from ...core.session import Session, user_name
-from ...errors import StepUpRequired, StoreUnavailable
+from ...errors import StoreUnavailable
+from ..changes import FRESH, about, factor_changed, require_fresh, someone
 from ..events import CloneSuspected, PasskeyAdded, PasskeyRefused, PasskeyRemoved, PasskeyRenamed
 from ..ground import Ground
+from ..stored import read, written
 from ..vault import MAX_ROUNDS, Item, Write, living, version_of
 from . import items, rules, wire
 from .items import Account, Key, Passkey
@@ -25,8 +26,6 @@ from .rules import Challenge, Purpose, Refused, Rules
 from .wire import Unfit
 
 DATA: Final = "_sessile_passkeys"
-# How long ago somebody who adds or removes a key must have proved who they are (R90), in seconds.
-FRESH: Final = 300.0
 
 
 class Proved(NamedTuple):
@@ -54,7 +53,7 @@ class PasskeyFlow:
 
     async def begin_registration(self, session: Session, *, name: str, display_name: str | None) -> str:
         """Return what the page gives to the authenticator."""
-        user = session.require(max_age=FRESH)
+        user = await require_fresh(self.ground, session)
         await self.ground.housekeep()
         account = await self._account(user)
         keys = await self._keys(user)
@@ -73,7 +72,7 @@ class PasskeyFlow:
     async def finish_registration(self, session: Session, answer: object, *, label: str) -> Passkey | Refused:
         """Keep the new key."""
         # Who began in time may take the challenge's time.
-        user = session.require(max_age=FRESH + rules.LIFETIME)
+        user = await require_fresh(self.ground, session, max_age=FRESH + rules.LIFETIME)
         challenge: Challenge | None = None
         try:
             came = wire.read_attestation(answer, self.rules)
@@ -83,27 +82,26 @@ class PasskeyFlow:
             return await self._refuse(session, unfit.why, challenge, user)
         kind = rules.kind_of(eligible=enrolled.eligible, attachment=came.attachment, transports=came.transports)
         key = Key(
-            items.SCHEMA,
-            user,
-            enrolled.credential,
-            enrolled.public,
-            enrolled.algorithm,
-            enrolled.counter,
-            enrolled.eligible,
-            enrolled.backed_up,
-            kind,
-            rules.clean(label, kind),
-            came.transports,
-            enrolled.aaguid,
-            self.ground.now,
+            user=user,
+            credential=enrolled.credential,
+            public=enrolled.public,
+            algorithm=enrolled.algorithm,
+            count=enrolled.counter,
+            eligible=enrolled.eligible,
+            backed_up=enrolled.backed_up,
+            kind=kind,
+            label=rules.clean(label, kind),
+            transports=came.transports,
+            aaguid=enrolled.aaguid,
+            created_at=self.ground.now,
         )
         why = await self._add(key, challenge)
         if why is not None:
             return await self._refuse(session, why, challenge, user)
         self.ground.tell(
-            PasskeyAdded(**self._about(session, user), kind=kind, algorithm=key.algorithm, synced=key.eligible)
+            PasskeyAdded(**about(self.ground, session, user), kind=kind, algorithm=key.algorithm, synced=key.eligible)
         )
-        await self._factor_changed(session, user)
+        await factor_changed(self.ground, session, "passkey", "added")
         return items.shown(key)
 
     async def _add(self, key: Key, challenge: Challenge) -> rules.Why | None:
@@ -113,11 +111,11 @@ class PasskeyFlow:
             found = await vault.get(place)
             if len(await self._keys(key.user)) >= rules.MAX_KEYS:
                 return "full"
-            account = self._new_account() if found is None else items.read(Account, found.value)
+            account = self._new_account() if found is None else read(Account, found.value)
             if await vault.write(
                 _used(challenge),
-                Write(place, items.written(account), version_of(found), key.user),
-                Write(items.credential_key(key.credential), items.written(key), 0, key.user),
+                Write(place, written(account), version_of(found), key.user),
+                Write(items.credential_key(key.credential), written(key), 0, key.user),
             ):
                 return None
             if await self._is_used(challenge):
@@ -137,7 +135,7 @@ class PasskeyFlow:
 
     async def begin_step_up(self, session: Session) -> str:
         """Return what the page gives to the authenticator of the session's user."""
-        user = _someone(session)
+        user = someone(session)
         await self.ground.housekeep()
         allowed = await self._allowed(user)
         return _text(wire.request_options(self.rules, challenge=self._ask(session, "step-up", user), allowed=allowed))
@@ -154,7 +152,7 @@ class PasskeyFlow:
 
     async def finish_step_up(self, session: Session, answer: object) -> Proved | Refused:
         """Add the factor to the session."""
-        user = _someone(session)
+        user = someone(session)
         judged = await self._prove(session, answer, "step-up", user)
         if isinstance(judged, Refused):
             return judged
@@ -177,7 +175,7 @@ class PasskeyFlow:
                 item = await self._living(items.credential_key(came.credential))
                 if item is None:
                     raise Unfit("unknown")
-                key = items.read(Key, item.value)
+                key = read(Key, item.value)
                 owner = key.user
                 await self._judge_owner(came, key, challenge)
                 shown = wire.verify_assertion(came, self.rules, key)
@@ -187,12 +185,12 @@ class PasskeyFlow:
                     if await self._is_used(challenge):
                         raise Unfit("replay")  # the same answer twice is no second key
                     self.ground.tell(
-                        CloneSuspected(**self._about(session, owner), stored=key.count, came=shown.counter)
+                        CloneSuspected(**about(self.ground, session, owner), stored=key.count, came=shown.counter)
                     )
                     raise Unfit("clone")
                 after = items.after_use(key, count=shown.counter, backed_up=shown.backed_up, now=self.ground.now)
                 if await self.ground.vault.write(
-                    _used(challenge), Write(item.key, items.written(after), item.version, owner)
+                    _used(challenge), Write(item.key, written(after), item.version, owner)
                 ):
                     return after, shown.verified
                 if await self._is_used(challenge):
@@ -214,7 +212,7 @@ class PasskeyFlow:
                 raise Unfit("user")
             return
         account = await self._living(items.account_key(key.user))
-        if account is None or items.read(Account, account.value).handle != came.handle:
+        if account is None or read(Account, account.value).handle != came.handle:
             raise Unfit("user")
 
     # -- a user's keys -------------------------------------------------------------------------------------------------
@@ -228,20 +226,20 @@ class PasskeyFlow:
         user = session.require()
 
         def renamed(key: Key) -> bytes:
-            return items.written(replace(key, label=rules.clean(label, key.kind)))
+            return written(replace(key, label=rules.clean(label, key.kind)))
 
         done = await self._change(user, name, renamed)
         if done:
-            self.ground.tell(PasskeyRenamed(**self._about(session, user)))
+            self.ground.tell(PasskeyRenamed(**about(self.ground, session, user)))
         return done
 
     async def remove(self, session: Session, name: str) -> bool:
         """Remove a key of the session's user; tell whether it was one."""
-        user = session.require(max_age=FRESH)
+        user = await require_fresh(self.ground, session)
         done = await self._change(user, name, lambda _: None)
         if done:
-            self.ground.tell(PasskeyRemoved(**self._about(session, user)))
-            await self._factor_changed(session, user)
+            self.ground.tell(PasskeyRemoved(**about(self.ground, session, user)))
+            await factor_changed(self.ground, session, "passkey", "removed")
         return done
 
     async def _change(self, user: str, name: str, change: Callable[[Key], bytes | None]) -> bool:
@@ -250,13 +248,13 @@ class PasskeyFlow:
             item = await self._living(str(place))
             if item is None or item.user != user:
                 return False
-            if await self.ground.vault.write(Write(item.key, change(items.read(Key, item.value)), item.version, user)):
+            if await self.ground.vault.write(Write(item.key, change(read(Key, item.value)), item.version, user)):
                 return True
         return False
 
     async def _keys(self, user: str) -> list[Key]:
         found = await self.ground.vault.of_user(user, items.PREFIX)
-        return sorted((items.read(Key, item.value) for item in found), key=lambda key: key.created_at)
+        return sorted((read(Key, item.value) for item in found), key=lambda key: key.created_at)
 
     async def _allowed(self, user: str) -> list[tuple[bytes, tuple[str, ...]]]:
         keys = await self._keys(user)
@@ -269,14 +267,14 @@ class PasskeyFlow:
         for _ in range(MAX_ROUNDS):
             found = await self.ground.vault.get(place)
             if found is not None:
-                return items.read(Account, found.value)
+                return read(Account, found.value)
             account = self._new_account()
-            if await self.ground.vault.write(Write(place, items.written(account), 0, user)):
+            if await self.ground.vault.write(Write(place, written(account), 0, user)):
                 return account
         raise StoreUnavailable("a user's handle changed faster than it could be read")
 
     def _new_account(self) -> Account:
-        return Account(items.SCHEMA, self._entropy(rules.HANDLE_BYTES))
+        return Account(handle=self._entropy(rules.HANDLE_BYTES))
 
     async def _living(self, place: str) -> Item | None:
         return living(await self.ground.vault.get(place), self.ground.now)
@@ -311,28 +309,8 @@ class PasskeyFlow:
         """Use up the challenge, tell why to the sinks, and to the page that it is refused."""
         if challenge is not None and why != "replay":
             await self.ground.vault.write(_used(challenge))
-        self.ground.tell(PasskeyRefused(**self._about(session, user), why=why))
+        self.ground.tell(PasskeyRefused(**about(self.ground, session, user), why=why))
         return rules.refusal(why)
-
-    def _about(self, session: Session, user: str | None) -> dict[str, Any]:
-        return {"at": self.ground.now, "session": session.id, "user": user, "source": self.ground.source(session)}
-
-    async def _factor_changed(self, session: Session, user: str) -> None:
-        """End the user's other sessions (R63)."""
-        keep: frozenset[str] = frozenset() if session.id is None else frozenset({session.id})
-        await self.ground.engine.end_user(user, EndReason.USER, keep)
-
-
-def _someone(session: Session) -> str:
-    """Return who is signed in, or on the way there.
-
-    Raises:
-        StepUpRequired: nobody is.
-    """
-    user = session.user_id or session.pending_user_id
-    if user is None:
-        raise StepUpRequired("login")
-    return user
 
 
 def _used(challenge: Challenge) -> Write:

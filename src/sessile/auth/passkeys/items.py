@@ -11,31 +11,28 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 from msgspec.structs import replace
 
-from ...errors import StoreSchema
 from ..ground import name_of
+from ..stored import Stored
 from .rules import Kind
 
-SCHEMA: Final = 1
 PREFIX: Final = "passkey:"
 _ID: Final = re.compile(r"[0-9a-f]{40}")
 
 
-class Account(msgspec.Struct, frozen=True, array_like=True):
+class Account(Stored, frozen=True, array_like=True, kw_only=True):
     """Hold the 32 random bytes by which authenticators know a user. Each key that is added writes it again."""
 
-    schema: int
     handle: bytes
 
 
-class Key(msgspec.Struct, frozen=True, array_like=True):
+class Key(Stored, frozen=True, array_like=True, kw_only=True):
     """Hold one key of a user. Times are seconds since 1970."""
 
-    schema: int
     user: str
     credential: bytes
     public: bytes
@@ -63,29 +60,6 @@ class Passkey(msgspec.Struct, frozen=True, kw_only=True):
     aaguid: str
     created_at: float
     used_at: float | None
-
-
-T = TypeVar("T", Account, Key)
-
-
-def read(kind: type[T], value: bytes) -> T:
-    """Return an item of the vault.
-
-    Raises:
-        StoreSchema: it is not one that this version wrote. Nobody passes (R45).
-    """
-    try:
-        found = msgspec.msgpack.decode(value, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise StoreSchema("a passkey in the vault cannot be read") from None
-    if found.schema != SCHEMA:
-        raise StoreSchema("a passkey in the vault is of another version")
-    return found
-
-
-def written(item: Account | Key) -> bytes:
-    """Return an item as the vault keeps it."""
-    return msgspec.msgpack.encode(item)
 
 
 def account_key(user: str) -> str:
