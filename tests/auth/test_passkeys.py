@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessile.auth.passkeys import AsyncPasskeys, Passkeys, Proved, Refused, rules
+from sessile.auth.passkeys import SCRIPT, AsyncPasskeys, Passkeys, Proved, Refused, rules
 from sessile.auth.passkeys.rules import Rules
 from sessile.errors import ConfigurationError, NotByToken, StepUpRequired, StoreSchema, StoreUnavailable
 from tests.auth.passkey_bench import ORIGIN, OTHER_ORIGIN, RP, PasskeyBench
@@ -465,3 +468,26 @@ async def test_an_access_token_signs_nobody_in(bench: PasskeyBench) -> None:
     session.grant = object()
     with pytest.raises(NotByToken):
         await done(bench.door.finish_step_up(session, key.get(options, origin=ORIGIN)))
+
+
+def test_without_its_package_the_door_says_what_to_install() -> None:
+    """Nothing else of Sessile needs it."""
+    program = """
+import sys
+sys.modules["webauthn"] = None
+import sessile, sessile.auth.ground
+assert not any(name.startswith("sessile.auth.passkeys") for name in sys.modules)
+try:
+    import sessile.auth.passkeys
+except sessile.errors.ExtraMissing as error:
+    assert "sessile[passkeys]" in str(error), error
+    print(error.extra)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout == "passkeys\n"
+
+
+def test_the_page_script_comes_with_the_package() -> None:
+    """It runs under a policy without inline code, and makes none."""
+    text = SCRIPT.read_text(encoding="utf-8")
+    assert not re.search(r"eval|innerHTML|new Function|setAttribute|document\.write|import\(", text)

@@ -325,6 +325,19 @@ def test_a_key_is_a_second_factor(site: Site) -> None:
     assert site.app.codes()[-1] == "factor-added"
 
 
+@pytest.mark.parametrize("where", ["javascript:document.title='gone'", "https://evil.example/"])
+def test_the_page_goes_to_its_own_site_only(site: Site, where: str) -> None:
+    """Whatever an answer says."""
+    site.sign_up()
+    site.forget()
+    answer = json.dumps({"next": where})
+    site.tab.route("**/passkeys/sign-in", lambda route: route.fulfill(body=answer, content_type="application/json"))
+    site.sign_in()
+    site.says("Done")
+    expect(site.tab).to_have_title("Sign in")
+    expect(site.tab).to_have_url(site.url + "/sign-in")
+
+
 def test_a_browser_without_passkeys_says_so(site: Site) -> None:
     """And its button does nothing."""
     site.tab.add_init_script("delete self.PublicKeyCredential")

@@ -27,6 +27,9 @@ from tests.support.requirements import requirement
         (["magic", "more magic", "sso"], 1),  # invented names never raise the level
         (["password", "magic"], 1),
         (["passkey", "magic"], 2),
+        (["touch"], 1),
+        (["touch", "totp"], 1),  # a key that did not verify its user is something they have
+        (["password", "touch"], 2),
     ],
 )
 def test_the_level_is_what_the_kinds_reach_together(names: list[str], level: int) -> None:
@@ -44,6 +47,7 @@ def test_the_level_is_what_the_kinds_reach_together(names: list[str], level: int
         (["totp", "email"], ("otp",)),
         (["passkey"], ("swk", "mfa")),
         (["security-key"], ("hwk", "mfa")),
+        (["password", "touch"], ("pwd", "pop", "mfa")),
         (["sso"], ("sso",)),
     ],
 )
