@@ -1,8 +1,15 @@
 """Signing in: factors, credentials and tokens around the one session (R60, R63, R79-R94).
 
-    vault       where users' credentials and one-time items are kept (port; memory, SQLite, SQLAlchemy)
-    ground      what every flow stands on
-    throttle    attempts that are limited, per user and per source, across processes and restarts
+    vault vaults   where users' credentials and one-time items are kept (port; memory, SQLite)
+    ground         what every flow stands on
+    throttle       attempts that are limited, per factor, user and source, across processes and restarts
+    changes        what changing a factor asks for, and what it ends
+    users          who has an account (port, and one on the vault)
+    passwords      passwords, hashed off the event loop, for small applications
+    totp recovery  codes of an authenticator, and the ones on paper
+    passkeys       WebAuthn
+    tokens         access and refresh tokens, DPoP, the API door
+    factors        what a user has
 
 Each way to sign in has the three parts of every capability: rules (decide), flow (do), and its doors.
 """

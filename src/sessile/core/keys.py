@@ -2,7 +2,8 @@
 
 A key is written `k<id>.<base64url of 32 bytes or more>`, id 0-31. A ring is several of them, newest first, separated by
 commas or white space. The newest signs; all verify. Rotate by putting a new key first and dropping the oldest
-after the absolute timeout has passed.
+after the absolute timeout has passed. Where a vault of `sessile.auth` is sealed with the ring, keep the oldest: what
+it sealed (TOTP secrets, recovery codes) is sealed anew when it is used, and can be opened by nothing else before.
 """
 
 from __future__ import annotations
