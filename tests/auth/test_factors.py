@@ -137,6 +137,7 @@ def test_any_text_is_judged(password: str, context: str) -> None:
 # -- the throttle ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @requirement("R91")
 async def test_brute_force_stops_within_the_limit_and_not_across_users(bench: FactorBench) -> None:
     """A hundred failures in a row lock the password, however patient the attacker and however many their networks."""
