@@ -109,6 +109,25 @@ class TestGivenEnginePostgresql(_OnGivenEngine):
             self.store._engines.current().dispose()
 
 
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+def test_a_borrowed_connection_is_given_back_as_it_was(kind: Kind) -> None:
+    """The application's own queries may take longer than a verb of ours."""
+    with opened(kind) as (made, _):
+        engine = made.engine(blocking=True)
+        names = ("deadline", "_read_timeout", "_write_timeout")
+
+        def limits() -> dict[str, Any]:
+            with engine.connect() as connection:
+                raw = connection.connection.dbapi_connection
+                return {name: getattr(raw, name) for name in names if hasattr(raw, name)}
+
+        before = limits()
+        store = SqlStore(engine, timeout=1.0)
+        assert drive(store.load(new_id())) is None
+        assert limits() == before
+        engine.dispose()
+
+
 class TestGivenEngineMariadb(TestGivenEnginePostgresql):
     """The contract on the application's own Engine."""
 
@@ -441,8 +460,16 @@ def test_a_read_is_one_round_trip_and_so_is_a_write(kind: Kind, blocking: bool) 
         ("mariadb://host/", "needs the name of a database"),
         ("mariadb:///sessions", "needs a host, or the option unix_socket"),
         ("mysql://a,b/sessions", "takes one host"),
-        ("postgresql://host:port/sessions", "a port that is none"),
-        ("postgresql://host:70000/sessions", "a port that is none"),
+        ("postgresql://host:port/sessions", "host or a port that is malformed"),
+        ("postgresql://host:70000/sessions", "host or a port that is malformed"),
+        ("postgresql://host:5_432/sessions", "host or a port that is malformed"),
+        ("postgresql://host:+5432/sessions", "host or a port that is malformed"),
+        ("postgresql://[::1]5432/sessions", "host or a port that is malformed"),
+        ("mariadb://a..b/sessions", "host or a port that is malformed"),
+        (f"mariadb://{'a' * 70}/sessions", "host or a port that is malformed"),
+        ("postgresql://host/sessions?timeout=1_0", "'timeout'"),
+        ("postgresql://host/sessions?timeout=%201", "'timeout'"),
+        ("postgresql://host/sessions?timeout=nan", "'timeout'"),
         ("postgresql://host/sessions?host=/run", "unix socket"),
         ("postgresql://host/sessions?timeout=0", "'timeout'"),
         ("postgresql://host/sessions?prefix=a%3Bb", "'prefix'"),

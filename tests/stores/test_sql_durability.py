@@ -155,6 +155,20 @@ def test_an_end_on_a_server_that_forgets_is_not_confirmed() -> None:
 
 
 @requirement("R51")
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+def test_who_asks_again_hears_no_more_than_is_known(kind: Any) -> None:
+    """Nothing is left to end the second time, and the server has not learned to keep things meanwhile."""
+    with opened(kind) as (_, store):
+        for session_id in (first := new_id(), new_id()):
+            drive(store.create(session_id, new_record("ann")))
+        for _ in range(2):
+            assert not drive(store.end(first, new_tombstone())).confirmed
+        for _ in range(2):
+            assert not drive(store.end_user("ann", new_tombstone())).confirmed
+        assert not drive(store.end_everything(time.time())).confirmed
+
+
+@requirement("R51")
 @doors
 def test_an_end_is_confirmed_when_every_standby_has_it(primary: Server, blocking: bool) -> None:
     """An asynchronous standby is waited for; one that hangs makes ends unconfirmed, and they are ended all the same."""

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import ConfigurationError
 
+_NUMBER: Final = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]{0,31}(?=://)")
 
 
@@ -84,11 +85,8 @@ def seconds(value: str) -> float:
     Raises:
         ValueError: it is none.
     """
-    try:
-        number = float(value)
-    except ValueError:
-        number = 0.0
-    if not 0 < number <= 3600:  # NaN is not between them either
+    number = float(value) if _NUMBER.fullmatch(value) else 0.0
+    if not 0 < number <= 3600:
         raise ValueError("must be a number of seconds above zero, up to 3600")
     return number
 

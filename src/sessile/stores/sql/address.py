@@ -11,6 +11,7 @@ No error repeats a part of the URL.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -20,6 +21,7 @@ from ...errors import ConfigurationError
 from ..url import StoreUrl, seconds, whole_number
 
 POSTGRESQL: Final = "postgresql"
+_PLACE: Final = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^:\[\]\s\x00]+))(?::([0-9]{1,5}))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,9 @@ def read(url: StoreUrl) -> tuple[Address, dict[str, Any]]:
     try:
         hosts = tuple(_host(place, 5432 if postgresql else 3306) for place in places.split(",")) if places else ()
     except ValueError:
-        raise ConfigurationError(f"the {url.scheme}:// URL of the store has a port that is none") from None
+        raise ConfigurationError(
+            f"the {url.scheme}:// URL of the store names a host or a port that is malformed"
+        ) from None
     if len(hosts) > 1 and not postgresql:
         raise ConfigurationError(f"{url.scheme}:// takes one host; put what follows the primary in front of the set")
     if not hosts and not postgresql and "unix_socket" not in extra:
@@ -115,12 +119,12 @@ def read(url: StoreUrl) -> tuple[Address, dict[str, Any]]:
 
 
 def _host(place: str, default: int) -> tuple[str, int]:
-    if place.startswith("["):
-        host, _, rest = place[1:].partition("]")
-        port = rest.removeprefix(":")
-    else:
-        host, _, port = place.partition(":")
-    number = int(port) if port else default
-    if not host or not 0 < number < 65_536:
+    match = _PLACE.fullmatch(place)
+    if match is None:
+        raise ValueError
+    host = match[1] or match[2]
+    host.encode("idna")  # a ValueError for what no resolver takes: an empty label, or one of more than 63 characters
+    number = int(match[3] or default)
+    if not 0 < number < 65_536:
         raise ValueError
     return host, number

@@ -14,7 +14,7 @@ import math
 import select
 import time
 from collections.abc import Callable, Coroutine, Generator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from ...errors import ConfigurationError
@@ -104,7 +104,7 @@ def _tls(address: Address) -> Any:
         context = ssl.create_default_context(cafile=address.extra.get("ssl_ca"), capath=address.extra.get("ssl_capath"))
         if "ssl_cert" in address.extra:
             context.load_cert_chain(address.extra["ssl_cert"], address.extra.get("ssl_key"))
-    except OSError:
+    except (OSError, ValueError):
         raise ConfigurationError("the TLS files that the store's URL names cannot be read") from None
     return context
 
@@ -166,6 +166,19 @@ def limit(connection: Any, deadline: float) -> None:
     elif hasattr(connection, "_read_timeout"):
         # pymysql takes its timeouts at connect alone, but looks at them before each read and write.
         connection._read_timeout = connection._write_timeout = max(deadline - time.monotonic(), 0.001)
+
+
+@contextmanager
+def limited(connection: Any, deadline: float) -> Generator[None]:
+    """Bound the waits of a connection that is not ours, and give it back as it was."""
+    names = [name for name in ("deadline", "_read_timeout", "_write_timeout") if hasattr(connection, name)]
+    before = {name: getattr(connection, name) for name in names}
+    limit(connection, deadline)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(connection, name, value)
 
 
 def is_silent(driver_connection: Any) -> bool:

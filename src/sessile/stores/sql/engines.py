@@ -177,14 +177,14 @@ class Given:
         """Lend a connection of the application's pool, in autocommit mode."""
         with engine.connect() as connection:
             borrowed = connection.execution_options(isolation_level="AUTOCOMMIT")
-            drivers.limit(borrowed.connection.dbapi_connection, deadline)
             link = BorrowedLink(queries, codec, deadline, borrowed)
-            try:
-                yield link
-            except BaseException:
-                if not link.settled and not connection.invalidated:
-                    connection.invalidate()
-                raise
+            with drivers.limited(borrowed.connection.dbapi_connection, deadline):
+                try:
+                    yield link
+                except BaseException:
+                    if not link.settled and not connection.invalidated:
+                        connection.invalidate()
+                    raise
 
     def closing(self) -> tuple[Engine, ...]:
         """Return nothing: who made the engine disposes of it."""

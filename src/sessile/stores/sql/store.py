@@ -183,8 +183,7 @@ class SqlStore(Verbs):
         return await self._attempt(partial(_transaction, work, durable, patience), lost=_LOST, patience=patience)
 
     async def _confirm(self, ending: Ending) -> Ending:
-        if not ending.ended:
-            return ending
+        # Also if nothing was left to end: whoever asks again must not hear more than is known of the first time.
         until = time.monotonic() + min(durability.PATIENCE, self._timeout)
         target: str | None = None
         for nap in _naps():
