@@ -18,6 +18,7 @@ from tests.support.requirements import requirement
         (["sms", "email", "totp", "recovery"], 1),  # many of one kind stay one
         (["password", "totp"], 2),
         (["password", "recovery"], 2),
+        (["password", "email"], 1),  # reading one's mail proves no device
         (["passkey"], 2),
         (["password", "passkey"], 2),
         (["security-key"], 3),

@@ -7,6 +7,7 @@
     users          who has an account (port, and one on the vault)
     passwords      passwords, hashed off the event loop, for small applications
     totp recovery  codes of an authenticator, and the ones on paper
+    codes          codes and links by e-mail
     passkeys       WebAuthn
     tokens         access and refresh tokens, DPoP, the API door
     factors        what a user has

@@ -4,7 +4,8 @@
     password     something you know     pwd     no
     totp         something you have     otp     no
     recovery     something you have     otp     no
-    email, sms   something you have     sms     no
+    sms          something you have     sms     no
+    email        counts as one kind     otp     no; it proves no device (NIST SP 800-63B-4 §3.1.3.1)
     passkey      have + verified user   swk     yes
     security-key have + verified user   hwk     yes, in hardware
     touch        something you have     pop     yes; a key that did not verify its user
@@ -26,7 +27,7 @@ _KINDS: Final[dict[str, frozenset[str]]] = {
     "password": frozenset({"know"}),
     "totp": frozenset({"have"}),
     "recovery": frozenset({"have"}),
-    "email": frozenset({"have"}),
+    "email": frozenset({"other"}),
     "sms": frozenset({"have"}),
     "passkey": frozenset({"have", "are"}),
     "security-key": frozenset({"have", "are"}),
