@@ -20,6 +20,7 @@ from sessile.stores import open_store
 from sessile.stores.redis.layout import owner_of
 from sessile.testing import StoreContract
 from sessile.testing.store_contract import new_id, new_record, new_tombstone, replacing
+from tests.support.ports import free_port
 from tests.support.requirements import requirement
 from tests.support.servers import redis_cluster, redis_server, shared
 from tests.support.servers.replicated import until
@@ -115,7 +116,10 @@ def test_an_end_that_was_not_certain_is_not_certain_when_it_is_asked_for_again(b
     """A copy is expected and none is there: nobody may be told that sessions are over for good, however often."""
 
     async def body() -> None:
-        with redis_server(cluster_enabled="yes") as server, redis.Redis(port=server.port) as client:
+        with (
+            redis_server(cluster_enabled="yes", cluster_port=free_port()) as server,
+            redis.Redis(port=server.port) as client,
+        ):
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
             until(lambda: b"cluster_state:ok" in bytes(client.execute_command("CLUSTER", "INFO")), "it is whole")
             url = f"redis+cluster://127.0.0.1:{server.port}?replicas=1&timeout=1"

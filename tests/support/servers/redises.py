@@ -57,7 +57,7 @@ def redis_process(
         with client:
             try:
                 return bool(client.ping())
-            except (redis.AuthenticationError, redis.NoPermissionError):
+            except (redis.AuthenticationError, redis.exceptions.NoPermissionError):
                 return True
             except redis.ConnectionError:
                 if "tls-port" in lines and lines["port"] == 0:
