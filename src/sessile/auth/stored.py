@@ -28,7 +28,7 @@ def read(kind: type[T], value: bytes) -> T:
     """
     try:
         found = msgspec.msgpack.decode(value, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         raise StoreSchema("an item in the vault cannot be read") from None
     if found.schema != SCHEMA:
         raise StoreSchema("an item in the vault is of another version")

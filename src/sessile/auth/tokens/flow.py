@@ -325,7 +325,7 @@ class TokenFlow:
 def _kept_list(value: bytes) -> _Kept | None:
     try:
         kept = _list.decode(value)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     return kept if kept.schema == SCHEMA else None
 
