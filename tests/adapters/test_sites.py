@@ -1,0 +1,186 @@
+"""Sites: one set of pages below any path of any framework, on the framework's own sessions."""
+
+from __future__ import annotations
+
+import flask
+import httpx
+import pytest
+from flask_wtf import CSRFProtect
+
+from sessile import AsyncSessions, Sessions
+from sessile.adapters import sites
+from sessile.adapters.flask import Sessile
+from sessile.adapters.flask.sites import register
+from sessile.auth import exchange
+from sessile.auth.exchange import MAX_BODY_BYTES, Ask, Reply
+from sessile.errors import ConfigurationError, StoreUnavailable
+from tests.support.mounting import FRAMEWORKS, PREFIX, served
+
+every_framework = pytest.mark.parametrize("framework", FRAMEWORKS)
+
+
+class Echo:
+    """Answer with what was asked; sign in, sign out and fail when asked to."""
+
+    def __init__(self, door: AsyncSessions | Sessions) -> None:
+        self.blocking = isinstance(door, Sessions)
+
+    async def answer(self, ask: Ask) -> Reply:
+        """Answer one request."""
+        if ask.path == "/sign-in" and ask.method == "POST":
+            ask.session.login(ask.form["name"], factor="password")
+            return exchange.redirect(ask.url("/me", welcome="yes"))
+        if ask.path == "/secret":
+            ask.session.require(factor="password", max_age=60)
+        if ask.path == "/broken":
+            raise StoreUnavailable("the vault is down")
+        told = {
+            "method": ask.method,
+            "root": ask.root,
+            "path": ask.path,
+            "user": ask.session.user_id,
+            "query": dict(ask.query),
+            "form": dict(ask.form),
+            "json": ask.json,
+            "kind": ask.kind,
+            "length": len(ask.body),
+            "x-colour": ask.headers.get("x-colour"),
+        }
+        return exchange.json(told)
+
+
+@every_framework
+async def test_a_site_sees_what_was_asked_below_its_mount(framework: str) -> None:
+    async with served(framework, Echo) as browser:
+        answer = await browser.get("/account/a/b?x=1&y=%C3%A9&x=2", headers={"x-colour": "red"})
+        told = answer.json()
+        assert answer.status_code == 200
+        assert (told["method"], told["root"], told["path"]) == ("GET", PREFIX, "/a/b")
+        assert told["query"] == {"x": "1", "y": "é"}
+        assert told["x-colour"] == "red"
+        assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers.get_list("content-type") == ["application/json"]
+
+
+@every_framework
+async def test_the_mount_itself_is_the_sites_root(framework: str) -> None:
+    async with served(framework, Echo) as browser:
+        told = (await browser.get("/account/")).json()
+        assert (told["root"], told["path"]) == (PREFIX, "/")
+
+
+@every_framework
+async def test_a_sign_in_in_a_site_is_the_frameworks_own(framework: str) -> None:
+    async with served(framework, Echo) as browser:
+        answer = await browser.post("/account/sign-in", data={"name": "ann"})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/account/me?welcome=yes")
+        assert (await browser.get("/account/me")).json()["user"] == "ann"
+
+
+@every_framework
+async def test_a_site_that_asks_for_a_proof_is_answered_as_the_application_would_be(framework: str) -> None:
+    async with served(framework, Echo) as browser:
+        answer = await browser.get("/account/secret", headers={"accept": "application/json"})
+        assert (answer.status_code, answer.json()["reason"]) == (401, "login")
+
+
+@every_framework
+async def test_a_vault_that_failed_is_503(framework: str) -> None:
+    async with served(framework, Echo) as browser:
+        assert (await browser.get("/account/broken")).status_code == 503
+
+
+@every_framework
+async def test_another_site_cannot_post_to_a_site(framework: str) -> None:
+    async with served(framework, Echo) as browser:
+        foreign = {"sec-fetch-site": "cross-site", "origin": "https://evil.example"}
+        answer = await browser.post("/account/sign-in", data={"name": "mallory"}, headers=foreign)
+        assert answer.status_code == 403
+        assert (await browser.get("/account/me")).json()["user"] is None
+
+
+@every_framework
+async def test_forms_and_json_are_read_and_rubbish_is_nothing(framework: str) -> None:
+    async with served(framework, Echo) as browser:
+        assert (await browser.post("/account/x", data={"a": "ü", "b": ""})).json()["form"] == {"a": "ü", "b": ""}
+        assert (await browser.post("/account/x", json={"a": [1]})).json()["json"] == {"a": [1]}
+        for kind, body in (
+            ("application/json", b"{"),
+            ("application/json", b"[" * 30_000),
+            (exchange.FORM, b"\xff\xfe=1"),
+            (exchange.FORM, b"&".join(b"a=1" for _ in range(1000))),
+            ("text/plain", b"a=1"),
+        ):
+            told = (await browser.post("/account/x", content=body, headers={"content-type": kind})).json()
+            assert (told["form"], told["json"], told["kind"]) == ({}, None, kind)
+
+
+@every_framework
+async def test_a_body_that_is_too_long_never_reaches_the_site(framework: str) -> None:
+    async with served(framework, Echo) as browser:
+        kind = {"content-type": "application/octet-stream"}
+        fits = await browser.post("/account/x", content=b"x" * MAX_BODY_BYTES, headers=kind)
+        assert fits.json()["length"] == MAX_BODY_BYTES
+        assert (await browser.post("/account/x", content=b"x" * (MAX_BODY_BYTES + 1), headers=kind)).status_code == 413
+
+
+@every_framework
+async def test_head_has_no_body(framework: str) -> None:
+    async with served(framework, Echo) as browser:
+        assert (await browser.request("HEAD", "/account/x")).content == b""
+
+
+async def test_a_site_for_the_other_door_is_refused_at_once() -> None:
+    with pytest.raises(ConfigurationError):
+        sites.wsgi(Echo(AsyncSessions("memory://")))
+    with pytest.raises(ConfigurationError):
+        sites.asgi(Echo(Sessions("memory://")))
+    with pytest.raises(ConfigurationError):
+        register(flask.Flask("shop"), "/account", Echo(AsyncSessions("memory://")))
+
+
+def test_a_site_without_sessions_around_it_says_so() -> None:
+    app = sites.wsgi(Echo(Sessions("memory://")))
+    with httpx.Client(transport=httpx.WSGITransport(app), base_url="https://x.example") as client:  # noqa: SIM117
+        with pytest.raises(ConfigurationError):
+            client.get("/")
+
+
+def test_flask_wtf_leaves_a_site_alone() -> None:
+    app = flask.Flask("shop")
+    app.secret_key = "only for Flask-WTF"
+    Sessile(app, "memory://")
+    CSRFProtect(app)
+    register(app, "/account", Echo(Sessions("memory://")))
+    answer = app.test_client().post(
+        "/account/x", base_url="https://shop.example", json={}, headers={"sec-fetch-site": "same-origin"}
+    )
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("target", "allowed"),
+    [
+        ("/vault", True),
+        ("/vault?a=1#b", True),
+        ("//evil.example", False),
+        ("/\\evil.example", False),
+        ("https://evil.example/", False),
+        ("/\t/evil.example", False),
+        ("/\n/evil.example", False),
+        ("javascript:alert(1)", False),
+        ("", False),
+        ("/" + "a" * 4096, False),
+        ("/é", False),
+    ],
+)
+def test_only_paths_of_this_host_are_targets(target: str, allowed: bool) -> None:
+    assert exchange.local(target, "/home") == (target if allowed else "/home")
+
+
+def test_a_mount_ends_at_a_segment() -> None:
+    assert sites.mounted("/acc", "/account/x") == ("/acc", "/account/x")
+    assert sites.mounted("/acc/", "/acc/x") == ("/acc", "/x")
+    assert sites.mounted("", "/x") == ("", "/x")
+    assert sites.mounted("/acc", "/acc") == ("/acc", "/")

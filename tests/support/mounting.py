@@ -1,0 +1,135 @@
+"""One site in every framework, and one browser for all of them: what the tests of sites share.
+
+    async with served("flask", make_site) as browser:
+        answer = await browser.post("/account/sign-in", data={...})
+
+`make_site` gets the door whose sessions the framework has. The browser is httpx, on https, with a jar of cookies and
+the headers of a page of the same origin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from types import ModuleType
+from typing import Any, Final
+
+import httpx
+
+from sessile import AsyncSessions, Sessions
+from sessile.adapters import sites
+from sessile.auth.exchange import Site
+
+ORIGIN: Final = "https://shop.example"
+PREFIX: Final = "/account"
+BLOCKING: Final = ("wsgi", "flask", "django")
+FRAMEWORKS: Final = ("asgi", "starlette", "wsgi", "flask", "django", "django-async")
+
+Door = AsyncSessions | Sessions
+MakeSite = Callable[[Any], Site]
+
+
+class Browser:
+    """Ask as a page of the same origin does, whatever answers."""
+
+    def __init__(self, send: Callable[..., Awaitable[httpx.Response]], door: Door, site: Site) -> None:
+        self._send = send
+        self.door = door
+        self.site = site
+
+    async def get(self, path: str, **more: Any) -> httpx.Response:
+        """Follow a link."""
+        return await self.request("GET", path, **more)
+
+    async def post(self, path: str, **more: Any) -> httpx.Response:
+        """Send a form."""
+        return await self.request("POST", path, **more)
+
+    async def request(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """Send any request; `headers` replace those of a page."""
+        headers = {"sec-fetch-site": "same-origin", "origin": ORIGIN, "accept": "text/html"}
+        return await self._send(method, path, headers=more.pop("headers", headers), **more)
+
+
+@asynccontextmanager
+async def served(
+    framework: str, make_site: MakeSite, *, store: str = "memory://", **options: Any
+) -> AsyncIterator[Browser]:
+    """Serve a site below `PREFIX` by a framework of `FRAMEWORKS`; `options` are the sessions'."""
+    if framework.startswith("django"):
+        from tests.support import mounting_django
+
+        with mounting_django.project(framework == "django-async", make_site, store, options) as (app, door, site):
+            async with _browsing(app, door, site, blocking=framework == "django") as browser:
+                yield browser
+        return
+    door: Door = Sessions(store, **options) if framework in BLOCKING else AsyncSessions(store, **options)
+    site = make_site(door)
+    async with _browsing(_application(framework, door, site), door, site, blocking=framework in BLOCKING) as browser:
+        yield browser
+    if isinstance(door, Sessions):
+        door.close()
+    else:
+        await door.close()
+
+
+def _application(framework: str, door: Any, site: Site) -> Any:
+    if framework == "flask":
+        import flask
+
+        from sessile.adapters.flask import Sessile
+        from sessile.adapters.flask.sites import register
+
+        app = flask.Flask("shop")
+        Sessile(app, sessions=door)
+        register(app, PREFIX, site)
+        return app
+    if framework == "starlette":
+        from starlette.applications import Starlette
+        from starlette.middleware import Middleware
+        from starlette.routing import Mount
+
+        from sessile.adapters.starlette import SessionMiddleware
+
+        return Starlette(
+            routes=[Mount(PREFIX, sites.asgi(site))], middleware=[Middleware(SessionMiddleware, sessions=door)]
+        )
+    if framework == "wsgi":
+        from werkzeug.exceptions import NotFound
+        from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+        from sessile.adapters.wsgi import SessionMiddleware as WsgiMiddleware
+
+        return WsgiMiddleware(DispatcherMiddleware(NotFound(), {PREFIX: sites.wsgi(site)}), door)
+    from sessile.adapters.asgi import SessionMiddleware as AsgiMiddleware
+
+    inner = sites.asgi(site)
+
+    async def mount(scope: Any, receive: Any, send: Any) -> None:
+        await inner({**scope, "root_path": PREFIX}, receive, send)
+
+    return AsgiMiddleware(mount, door)
+
+
+@asynccontextmanager
+async def _browsing(app: Any, door: Door, site: Site, *, blocking: bool) -> AsyncIterator[Browser]:
+    if blocking:
+        with httpx.Client(transport=httpx.WSGITransport(app), base_url=ORIGIN) as client:
+
+            async def send(*args: Any, **more: Any) -> httpx.Response:
+                return await asyncio.to_thread(client.request, *args, **more)
+
+            yield Browser(send, door, site)
+    else:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN) as asking:
+            yield Browser(asking.request, door, site)
+
+
+def module(name: str, **contents: Any) -> ModuleType:
+    """Return a module that exists in memory alone."""
+    made = ModuleType(name)
+    vars(made).update(contents)
+    sys.modules[name] = made
+    return made
