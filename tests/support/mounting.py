@@ -10,6 +10,7 @@ the headers of a page of the same origin.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -59,9 +60,9 @@ async def served(
 ) -> AsyncIterator[Browser]:
     """Serve a site below `PREFIX` by a framework of `FRAMEWORKS`; `options` are the sessions'."""
     if framework.startswith("django"):
-        from tests.support import mounting_django
-
-        with mounting_django.project(framework == "django-async", make_site, store, options) as (app, door, site):
+        # In a thread: it makes Django's tables, which Django does not do beside an event loop.
+        django = await asyncio.to_thread(importlib.import_module, "tests.support.mounting_django")
+        with django.project(framework == "django-async", make_site, store, options) as (app, door, site):
             async with _browsing(app, door, site, blocking=framework == "django") as browser:
                 yield browser
         return
