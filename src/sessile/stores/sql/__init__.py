@@ -43,12 +43,12 @@ def open_url(url: StoreUrl, *, blocking: bool, codec: Codec = PLAIN) -> SqlStore
         from .address import read
         from .store import SqlStore
     except ModuleNotFoundError as error:
-        raise _missing(error, extra) from None
+        raise missing(error, extra) from None
     address, options = read(url)
     try:
         return SqlStore(address, blocking=blocking, codec=codec, **options)
     except ModuleNotFoundError as error:
-        raise _missing(error, extra) from None
+        raise missing(error, extra) from None
 
 
 def __getattr__(name: str) -> Any:
@@ -62,12 +62,15 @@ def __getattr__(name: str) -> Any:
 
             return tables
     except ModuleNotFoundError as error:
-        raise _missing(error, "postgresql") from None
+        raise missing(error, "postgresql") from None
     raise AttributeError(name)
 
 
-def _missing(error: ModuleNotFoundError, extra: str) -> ModuleNotFoundError | ExtraMissing:
+def missing(
+    error: ModuleNotFoundError, extra: str, feature: str = "The SQL store"
+) -> ModuleNotFoundError | ExtraMissing:
+    """Return what to raise if a module is missing: the name of the extra, if it is one of its."""
     package = (error.name or "").partition(".")[0]
     if package in ("sqlalchemy", "greenlet", "psycopg", "pymysql", "aiomysql"):
-        return ExtraMissing("The SQL store", extra)
+        return ExtraMissing(feature, extra)
     return error

@@ -86,15 +86,16 @@ _POSTGRESQL: Final = ("host", "sslmode", "sslrootcert", "sslcert", "sslkey", "ss
 _MYSQL: Final = ("unix_socket", "ssl_ca", "ssl_capath", "ssl_cert", "ssl_key")
 
 
-def read(url: StoreUrl) -> tuple[Address, dict[str, Any]]:
-    """Return where the database is, and the options that are the store's own.
+def read(url: StoreUrl, *, without: tuple[str, ...] = ()) -> tuple[Address, dict[str, Any]]:
+    """Return where the database is, and the options that are the store's own; `without` names those it has not.
 
     Raises:
         ConfigurationError: the URL names no database, a port that is none, or an unknown option.
     """
     postgresql = url.scheme == POSTGRESQL
     theirs = _POSTGRESQL if postgresql else _MYSQL
-    ours = _OURS if postgresql else {name: reader for name, reader in _OURS.items() if name != "pgbouncer"}
+    missing = without if postgresql else (*without, "pgbouncer")
+    ours = {name: reader for name, reader in _OURS.items() if name not in missing}
     options = url.options({**ours, **dict.fromkeys(theirs, text)})
     extra = {name: options.pop(name) for name in theirs if name in options}
     database = url.path.removeprefix("/")

@@ -194,7 +194,7 @@ def _common(server: _Server, before: float) -> Iterator[Diagnosis]:
 
 def _schema(link: Link) -> Diagnosis:
     try:
-        migrations.check(link)
+        migrations.check(link, migrations.SESSIONS)
     except StoreSchema as error:
         return _fail("sql-schema", "R45", str(error), "No session can be read.", "sessile migrate URL")
     return Diagnosis("ok", "sql-schema", "R45", f"the session tables have schema {migrations.LATEST}")

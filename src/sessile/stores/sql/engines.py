@@ -20,11 +20,9 @@ from typing import Any, Final, Protocol
 from sqlalchemy import URL, AsyncAdaptedQueuePool, Dialect, Engine, QueuePool, create_engine, event, exc
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from ...core.record import Codec
 from . import drivers
 from .address import POSTGRESQL, Address
-from .link import BorrowedLink, Link, PooledLink
-from .queries import Queries
+from .link import AnyLink, BorrowedLink, PooledLink, Q
 
 _RECYCLED: Final = 1800.0  # seconds after which an idle connection is replaced: less than what firewalls forget
 
@@ -41,7 +39,7 @@ class Engines(Protocol):
         """Return the engine for here and now."""
         ...
 
-    def link(self, engine: Engine, queries: Queries, codec: Codec, deadline: float) -> AbstractContextManager[Link]:
+    def link(self, engine: Engine, queries: Q, deadline: float) -> AbstractContextManager[AnyLink[Q]]:
         """Lend a link, in a `with`; one that is left by an exception in the middle of its work is thrown away."""
         ...
 
@@ -84,11 +82,11 @@ class Own:
             return engine
 
     @contextmanager
-    def link(self, engine: Engine, queries: Queries, codec: Codec, deadline: float) -> Generator[Link]:
+    def link(self, engine: Engine, queries: Q, deadline: float) -> Generator[AnyLink[Q]]:
         """Lend a connection of the pool."""
         pooled = engine.raw_connection()
         drivers.limit(pooled.dbapi_connection, deadline)
-        link = PooledLink(queries, codec, deadline, pooled)
+        link = PooledLink(queries, deadline, pooled)
         link.limit = self._limit
         try:
             yield link
@@ -173,11 +171,11 @@ class Given:
         return self._engine
 
     @contextmanager
-    def link(self, engine: Engine, queries: Queries, codec: Codec, deadline: float) -> Generator[Link]:
+    def link(self, engine: Engine, queries: Q, deadline: float) -> Generator[AnyLink[Q]]:
         """Lend a connection of the application's pool, in autocommit mode."""
         with engine.connect() as connection:
             borrowed = connection.execution_options(isolation_level="AUTOCOMMIT")
-            link = BorrowedLink(queries, codec, deadline, borrowed)
+            link = BorrowedLink(queries, deadline, borrowed)
             with drivers.limited(borrowed.connection.dbapi_connection, deadline):
                 try:
                     yield link

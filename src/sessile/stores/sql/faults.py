@@ -7,7 +7,7 @@ sentences below are all that leaves the store, and the original is not chained.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from ...errors import StoreError, StoreFull, StoreSchema, StoreUnavailable
 
@@ -27,18 +27,32 @@ class Fault(Enum):
     FAILED = "anything else"
 
 
-MIGRATE: Final = "create or update them with `sessile migrate URL` (or open the store with ?migrate=auto)"
+class Names(NamedTuple):
+    """Say what errors call what is kept."""
+
+    thing: str  # what is opened and closed
+    database: str
+    tables: str
+    command: str  # what makes the tables
+
+    @property
+    def mend(self) -> str:
+        """Say how tables that are missing or old are mended."""
+        return f"create or update them with `{self.command}` (or open the {self.thing} with ?migrate=auto)"
+
+
+SESSIONS: Final = Names("store", "session database", "session tables", "sessile migrate URL")
 
 _SENTENCES: Final = {
-    Fault.AGAIN: "transactions on the session database kept colliding",
-    Fault.TAKEN: "the session database reports a duplicate",
-    Fault.LATE: "the session database did not answer in time",
-    Fault.LOST: "the connection to the session database was lost",
-    Fault.READ_ONLY: "the session database takes no writes",
-    Fault.FULL: "the session database has no room",
-    Fault.REFUSED: "the session database refuses the credentials or the rights it was given",
-    Fault.CROWDED: "the session database has no connection free",
-    Fault.FAILED: "the session database failed",
+    Fault.AGAIN: "transactions on the {} kept colliding",
+    Fault.TAKEN: "the {} reports a duplicate",
+    Fault.LATE: "the {} did not answer in time",
+    Fault.LOST: "the connection to the {} was lost",
+    Fault.READ_ONLY: "the {} takes no writes",
+    Fault.FULL: "the {} has no room",
+    Fault.REFUSED: "the {} refuses the credentials or the rights it was given",
+    Fault.CROWDED: "the {} has no connection free",
+    Fault.FAILED: "the {} failed",
 }
 
 _SQLSTATES: Final = {
@@ -110,10 +124,9 @@ def fault_of(error: BaseException) -> Fault:
     return Fault.LOST if type(original).__name__ in ("OperationalError", "InterfaceError") else Fault.FAILED
 
 
-def store_error(fault: Fault) -> StoreError:
+def store_error(fault: Fault, names: Names = SESSIONS) -> StoreError:
     """Return what Sessile raises."""
     if fault is Fault.MISSING:
-        return StoreSchema(f"the session tables are not there; {MIGRATE}")
-    if fault is Fault.FULL:
-        return StoreFull(_SENTENCES[fault])
-    return StoreUnavailable(_SENTENCES[fault])
+        return StoreSchema(f"the {names.tables} are not there; {names.mend}")
+    sentence = _SENTENCES[fault].format(names.database)
+    return StoreFull(sentence) if fault is Fault.FULL else StoreUnavailable(sentence)

@@ -13,14 +13,16 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from sqlalchemy import ClauseElement, Connection
 from sqlalchemy.pool import PoolProxiedConnection
 
-from ...core.record import Codec
 from .faults import Fault, fault_of
-from .queries import Queries, Sql
+from .queries import Queries
+from .statements import Sql, Statements
+
+Q = TypeVar("Q", bound=Statements)
 
 _BEGIN_POSTGRESQL: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 # Never less than durable on this server and on every synchronous standby; what is stronger stays.
@@ -31,12 +33,11 @@ _ISOLATION_MYSQL: Final = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 Rows = Sequence[Sequence[Any]]
 
 
-class Link(ABC):
-    """Carry statements to the database; hold what verbs need beside: the statements, the codec, the deadline."""
+class AnyLink(ABC, Generic[Q]):
+    """Carry statements to the database; hold what verbs need beside: the statements and the deadline."""
 
-    def __init__(self, queries: Queries, codec: Codec, deadline: float) -> None:
+    def __init__(self, queries: Q, deadline: float) -> None:
         self.queries = queries
-        self.codec = codec
         self.deadline = deadline  # of time.monotonic()
         self.committing = False  # once COMMIT was sent, a failure leaves the outcome unknown
         self.limit: float | None = None  # seconds; for transactions on connections that keep no limit of their own
@@ -120,6 +121,9 @@ class Link(ABC):
         return self.deadline - time.monotonic()
 
 
+Link: TypeAlias = AnyLink[Queries]
+
+
 def _backend(driver_connection: Any) -> int | None:
     info = getattr(driver_connection, "info", None)
     return getattr(info, "backend_pid", None)
@@ -145,11 +149,11 @@ def _literal(value: bytes | str | float | None) -> str:
     return number if "e" in number else f"{number}e0"
 
 
-class PooledLink(Link):
+class PooledLink(AnyLink[Q]):
     """Speak to a connection of the store's own engine through its driver."""
 
-    def __init__(self, queries: Queries, codec: Codec, deadline: float, pooled: PoolProxiedConnection) -> None:
-        super().__init__(queries, codec, deadline)
+    def __init__(self, queries: Q, deadline: float, pooled: PoolProxiedConnection) -> None:
+        super().__init__(queries, deadline)
         self._pooled = pooled
         connection: Any = pooled.dbapi_connection
         self._cursor: Any = connection.cursor
@@ -182,11 +186,11 @@ class PooledLink(Link):
         """Do nothing: the store's own connections were set when they were opened."""
 
 
-class BorrowedLink(Link):
+class BorrowedLink(AnyLink[Q]):
     """Speak through a SQLAlchemy connection."""
 
-    def __init__(self, queries: Queries, codec: Codec, deadline: float, connection: Connection) -> None:
-        super().__init__(queries, codec, deadline)
+    def __init__(self, queries: Q, deadline: float, connection: Connection) -> None:
+        super().__init__(queries, deadline)
         self._connection = connection
 
     def backend(self) -> int | None:

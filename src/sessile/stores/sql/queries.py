@@ -7,10 +7,9 @@ one round trip.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import (
-    ClauseElement,
     ColumnClause,
     ColumnElement,
     Delete,
@@ -31,30 +30,23 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import mysql, postgresql
-from sqlalchemy.engine import Compiled
 from sqlalchemy.sql.selectable import GenerativeSelect
 
+from ...core.record import Codec
 from .schema import Tables
+from .statements import Sql, Statements
 
-POSTGRESQL: Final = "postgresql"
 _ZERO: Final[ColumnClause[int]] = literal_column("0", Integer)
 _ONE: Final[ColumnClause[int]] = literal_column("1", Integer)
 
 
-class Sql(NamedTuple):
-    """Hold a compiled statement: its text, and in which order its places take the values (None: by name)."""
+class Queries(Statements):
+    """Hold the statements of sessions, and what encodes their records."""
 
-    text: str
-    order: tuple[str, ...] | None
-
-
-class Queries:
-    """Hold the statements of one store for one kind of database."""
-
-    def __init__(self, dialect: Dialect, tables: Tables) -> None:
-        self._dialect = dialect
-        self.postgresql = dialect.name == POSTGRESQL
+    def __init__(self, dialect: Dialect, tables: Tables, codec: Codec) -> None:
+        super().__init__(dialect, tables.meta, "schema")
         self.tables = tables
+        self.codec = codec
         self._session, self._epoch = session, epoch = tables.session, tables.epoch
         self._saves: dict[tuple[frozenset[str], bool], Sql] = {}
 
@@ -97,12 +89,6 @@ class Queries:
             .order_by(session.c.id)
             .with_for_update()
         )
-        meta = tables.meta
-        self.schema = self.compiled(select(meta.c.value).where(meta.c.name == literal_column("'schema'")))
-        self.set_schema = self.compiled(
-            update(meta).values(value=bindparam("new_value")).where(meta.c.name == literal_column("'schema'"))
-        )
-        self.add_schema = self.compiled(insert(meta).values(name=literal_column("'schema'"), value=bindparam("value")))
         self.left_of_user = self.compiled(select(session.c.id).where(session.c.owner == bindparam("owner"), self.alive))
         ended, due = self.ended_epochs(), self.due()
         self.anything_ended = self.compiled(ended)
@@ -117,14 +103,10 @@ class Queries:
             .limit(bindparam("limit"))
         )
 
-    def compiled(self, statement: ClauseElement) -> Sql:
-        """Compile a statement whose values are given later."""
-        return _sql(statement.compile(dialect=self._dialect))
-
-    def built(self, statement: ClauseElement) -> tuple[Sql, Mapping[str, Any]]:
-        """Compile a statement that holds its values, lists of any length among them."""
-        compiled: Compiled = statement.compile(dialect=self._dialect, compile_kwargs={"render_postcompile": True})
-        return _sql(compiled), compiled.params or {}
+    @property
+    def probes(self) -> tuple[tuple[Sql, Mapping[str, Any]], ...]:
+        """Return what asks for each table."""
+        return (self.load, {"id": b""}), (self.schema, {})
 
     def save(self, columns: frozenset[str], *, over: bool) -> Sql:
         """Return the UPDATE of these columns; `over`: only if nobody wrote to the row since it was read."""
@@ -221,8 +203,3 @@ class Queries:
             func.count(owner.distinct()),
             func.count(session.c.tombstone),
         )
-
-
-def _sql(compiled: Compiled) -> Sql:
-    order: list[str] | None = getattr(compiled, "positiontup", None)
-    return Sql(str(compiled), None if order is None else tuple(order))

@@ -63,7 +63,7 @@ def load(link: Link, session_id: str) -> Loaded:
     if key is None:
         return None
     rows = link.fetch(link.queries.load, {"id": key})
-    return decode(link.codec, session_id, rows[0]) if rows else None
+    return decode(link.queries.codec, session_id, rows[0]) if rows else None
 
 
 def decode(codec: Codec, session_id: str, row: Sequence[Any]) -> Loaded:
@@ -96,8 +96,8 @@ def insert(link: Link, session_id: str, record: Record) -> Created | Taken:
         "revision": record.revision,
         "version": record.version,
         "owner": owner_of(control.user),
-        "control": link.codec.encode_control(session_id, control),
-        "data": link.codec.encode_data(session_id, record.data),
+        "control": link.queries.codec.encode_control(session_id, control),
+        "data": link.queries.codec.encode_data(session_id, record.data),
     }
     try:
         return Created() if link.change(link.queries.insert, values) else Taken()
@@ -194,7 +194,7 @@ def end(link: Link, session_id: str, tombstone: Tombstone) -> Ending:
     if key is None or not rows:
         return Ending(())
     _entomb(link, key, tombstone)
-    return Ending(((session_id, _user(link.codec, session_id, rows[0][0], tombstone)),))
+    return Ending(((session_id, _user(link.queries.codec, session_id, rows[0][0], tombstone)),))
 
 
 def retire(link: Link, session_id: str, tombstone: Tombstone, revision: int, version: int) -> Ending | Stale | Gone:
@@ -284,7 +284,7 @@ def scan(link: Link, cursor: str | None, limit: int) -> Page:
     if after is None:
         return Page((), None)
     rows = link.fetch(link.queries.scan, {"after": after, "limit": limit})
-    records = ((bytes(row[0]).hex(), decode(link.codec, bytes(row[0]).hex(), row[1:])) for row in rows)
+    records = ((bytes(row[0]).hex(), decode(link.queries.codec, bytes(row[0]).hex(), row[1:])) for row in rows)
     found = tuple((session_id, loaded) for session_id, loaded in records if isinstance(loaded, Record))
     return Page(found, bytes(rows[-1][0]).hex() if len(rows) == limit else None)
 
@@ -299,17 +299,17 @@ def _key(session_id: str) -> bytes:
 def _locked(link: Link, session_id: str) -> Loaded:
     key = key_of(session_id)
     rows = link.fetch(link.queries.lock, {"id": key}) if key is not None else ()
-    return decode(link.codec, session_id, rows[0]) if rows else None
+    return decode(link.queries.codec, session_id, rows[0]) if rows else None
 
 
 def _changed(link: Link, session_id: str, change: Change, before: Record, after: Record) -> dict[str, Any]:
     values: dict[str, Any] = {"seen_at": after.seen_at, "expires_at": after.expires_at}
     if after.version != before.version:
         values["version"] = after.version
-        values["data"] = link.codec.encode_data(session_id, after.data)
+        values["data"] = link.queries.codec.encode_data(session_id, after.data)
     if change.control is not None:
         values["revision"] = after.revision
-        values["control"] = link.codec.encode_control(session_id, change.control)
+        values["control"] = link.queries.codec.encode_control(session_id, change.control)
         if change.control.user != before.control.user:
             values["owner"] = owner_of(change.control.user)
     return values
@@ -328,6 +328,6 @@ def _user(codec: Codec, session_id: str, control: bytes | None, tombstone: Tombs
 
 
 def _records(link: Link, rows: Iterable[Sequence[Any]]) -> tuple[tuple[str, Record], ...]:
-    loaded = ((bytes(row[0]).hex(), decode(link.codec, bytes(row[0]).hex(), row[1:])) for row in rows)
+    loaded = ((bytes(row[0]).hex(), decode(link.queries.codec, bytes(row[0]).hex(), row[1:])) for row in rows)
     found = ((session_id, record) for session_id, record in loaded if isinstance(record, Record))
     return tuple(sorted(found, key=lambda entry: entry[1].control.created_at))

@@ -22,10 +22,10 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
 PREFIX: Final = "sessile_"
-_MYSQL: Final = ("mysql", "mariadb")
-_OPTIONS: Final[dict[str, Any]] = {
+MYSQL: Final = ("mysql", "mariadb")
+OPTIONS: Final[dict[str, Any]] = {
     f"{name}_{option}": value
-    for name in _MYSQL
+    for name in MYSQL
     for option, value in (("engine", "InnoDB"), ("row_format", "DYNAMIC"), ("default_charset", "utf8mb4"))
 }
 
@@ -55,7 +55,7 @@ def tables(metadata: MetaData, *, prefix: str = PREFIX) -> Tables:
         Column("control", _blob()),
         Column("data", _blob()),
         postgresql_with={"fillfactor": 85},  # room on the page for heap-only updates
-        **_OPTIONS,
+        **OPTIONS,
     )
     owner = session.c.owner
     Index(f"{prefix}session_owner", owner, postgresql_where=owner.is_not(None))
@@ -65,21 +65,25 @@ def tables(metadata: MetaData, *, prefix: str = PREFIX) -> Tables:
         metadata,
         Column("number", BigInteger, primary_key=True, autoincrement=False),
         Column("started_at", Double, nullable=False),
-        **_OPTIONS,
+        **OPTIONS,
     )
-    meta = Table(
+    return Tables(session, epoch, meta_table(metadata, prefix=prefix))
+
+
+def meta_table(metadata: MetaData, *, prefix: str) -> Table:
+    """Add the table that holds numbers by their names."""
+    return Table(
         f"{prefix}meta",
         metadata,
         Column("name", String(40), primary_key=True),
         Column("value", BigInteger, nullable=False),
-        **_OPTIONS,
+        **OPTIONS,
     )
-    return Tables(session, epoch, meta)
 
 
 def _fixed(size: int) -> TypeEngine[bytes]:
-    return LargeBinary(size).with_variant(mysql.BINARY(size), *_MYSQL)
+    return LargeBinary(size).with_variant(mysql.BINARY(size), *MYSQL)
 
 
 def _blob() -> TypeEngine[bytes]:
-    return LargeBinary().with_variant(mysql.MEDIUMBLOB(), *_MYSQL)
+    return LargeBinary().with_variant(mysql.MEDIUMBLOB(), *MYSQL)

@@ -12,7 +12,6 @@ from sqlalchemy import Connection
 from sqlalchemy.util import greenlet_spawn
 
 from ...core.ports import Ending
-from ...core.record import Codec
 from ...errors import ConfigurationError
 from .faults import Fault, fault_of, store_error
 from .link import BorrowedLink, Link
@@ -29,10 +28,9 @@ class Within(Verbs):
     never confirmed, because it is not committed yet. The application's own time limits hold.
     """
 
-    def __init__(self, connection: Connection, queries: Queries, codec: Codec, *, blocking: bool) -> None:
+    def __init__(self, connection: Connection, queries: Queries, *, blocking: bool) -> None:
         self._connection = connection
         self._queries = queries
-        self._codec = codec
         self._blocking = blocking
 
     @property
@@ -71,7 +69,7 @@ class Within(Verbs):
         detect = getattr(self._connection.dialect, "detect_autocommit_setting", None)
         if detect is not None and detect(self._connection.connection.dbapi_connection):
             raise ConfigurationError("this connection commits each statement by itself; a transaction is needed")
-        link = BorrowedLink(self._queries, self._codec, math.inf, self._connection)
+        link = BorrowedLink(self._queries, math.inf, self._connection)
         if durable:
             link.harden()
         return work(link)

@@ -85,7 +85,7 @@ class Database:
 
     def _read_patiently(self, work: Callable[[sqlite3.Connection], T]) -> T:
         self._prepare()
-        return patiently(partial(self._borrow, work), wait=self._wait)
+        return patiently(partial(self._borrow, work), wait=self._wait, what=self._file.what)
 
     def _borrow(self, work: Callable[[sqlite3.Connection], T]) -> T:
         readers = self._readers

@@ -43,25 +43,31 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
 
 
 class Schema(NamedTuple):
-    """Name what a file holds: its mark in the file's header, the statements of each version, and words for it."""
+    """Name what a file holds: its mark in the file's header, the statements of each version, and words for it.
+
+    `touch` is a write that changes nothing; none is needed if every write is durable.
+    """
 
     application_id: int
     migrations: tuple[tuple[str, ...], ...]
     what: str
+    touch: str | None = None
 
 
-SESSIONS: Final = Schema(APPLICATION_ID, MIGRATIONS, "session database")
+SESSIONS: Final = Schema(
+    APPLICATION_ID, MIGRATIONS, "session database", "UPDATE epoch SET number = number WHERE number = 1"
+)
 
 _WHY: Final = {
-    sqlite3.SQLITE_BUSY: "the session database stayed locked by another process",
-    sqlite3.SQLITE_LOCKED: "the session database stayed locked",
-    sqlite3.SQLITE_FULL: "the disk of the session database is full",
-    sqlite3.SQLITE_READONLY: "the session database cannot be written",
-    sqlite3.SQLITE_PERM: "the session database may not be accessed",
-    sqlite3.SQLITE_CANTOPEN: "the session database cannot be opened",
-    sqlite3.SQLITE_CORRUPT: "the session database is damaged",
-    sqlite3.SQLITE_NOTADB: "the session database is no SQLite file",
-    sqlite3.SQLITE_IOERR: "the disk of the session database failed",
+    sqlite3.SQLITE_BUSY: "the {} stayed locked by another process",
+    sqlite3.SQLITE_LOCKED: "the {} stayed locked",
+    sqlite3.SQLITE_FULL: "the disk of the {} is full",
+    sqlite3.SQLITE_READONLY: "the {} cannot be written",
+    sqlite3.SQLITE_PERM: "the {} may not be accessed",
+    sqlite3.SQLITE_CANTOPEN: "the {} cannot be opened",
+    sqlite3.SQLITE_CORRUPT: "the {} is damaged",
+    sqlite3.SQLITE_NOTADB: "the {} is no SQLite file",
+    sqlite3.SQLITE_IOERR: "the disk of the {} failed",
 }
 
 
@@ -70,9 +76,9 @@ def is_busy(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def unavailable(error: sqlite3.Error) -> StoreUnavailable:
+def unavailable(error: sqlite3.Error, what: str = SESSIONS.what) -> StoreUnavailable:
     """Return what Sessile raises for an error of SQLite's; its message holds no value."""
-    return StoreUnavailable(_WHY.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "the session database failed"))
+    return StoreUnavailable(_WHY.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "the {} failed").format(what))
 
 
 def naps() -> Iterator[float]:
@@ -83,7 +89,7 @@ def naps() -> Iterator[float]:
         longest = min(longest * 2, 0.025)
 
 
-def patiently(work: Callable[[], T], *, wait: float) -> T:
+def patiently(work: Callable[[], T], *, wait: float, what: str = SESSIONS.what) -> T:
     """Do something until the database is free; blocks for up to `wait` seconds.
 
     Raises:
@@ -95,7 +101,7 @@ def patiently(work: Callable[[], T], *, wait: float) -> T:
             return work()
         except sqlite3.Error as error:
             if not is_busy(error) or time.monotonic() + nap > deadline:
-                raise unavailable(error) from error
+                raise unavailable(error, what) from error
         time.sleep(nap)
     raise AssertionError("unreachable")
 
@@ -109,8 +115,10 @@ class File:
         # Absolute from the start: a server may change its folder later.
         self.path = Path(path).absolute()
         if not self.path.parent.is_dir():
-            raise ConfigurationError(f"the folder of the session database does not exist: {self.path.parent}")
+            raise ConfigurationError(f"the folder of the {schema.what} does not exist: {self.path.parent}")
         self.prepared = False
+        self.what = schema.what
+        self.touch = schema.touch
         self._schema = schema
         self._preparing = threading.Lock()
 
@@ -124,7 +132,7 @@ class File:
         with self._preparing:
             if not self.prepared:
                 self._create()
-                patiently(self._migrate, wait=wait)
+                patiently(self._migrate, wait=wait, what=self.what)
                 self.prepared = True
 
     def connect(
@@ -160,7 +168,7 @@ class File:
         except FileExistsError:
             return
         except OSError as error:
-            raise StoreUnavailable("the session database cannot be created") from error
+            raise StoreUnavailable(f"the {self.what} cannot be created") from error
 
     def _migrate(self) -> None:
         migrations = self._schema.migrations
@@ -172,7 +180,7 @@ class File:
             if version == len(migrations) and _pragma(connection, "journal_mode") == "wal":
                 return
             if _pragma(connection, "journal_mode=WAL") != "wal":
-                raise StoreUnavailable("the file system of the session database does not support SQLite's WAL mode")
+                raise StoreUnavailable(f"the file system of the {self.what} does not support SQLite's WAL mode")
             connection.execute("BEGIN EXCLUSIVE")
             try:
                 for statements in migrations[self._version(connection) :]:

@@ -37,7 +37,7 @@ class Readers:
         """
         with self._opening:
             if self._closed:
-                raise StoreUnavailable("the store is closed")
+                raise StoreUnavailable(f"the {self._file.what} is closed")
             connection = self._file.connect(read_only=True)
             self._opened += 1
             return connection

@@ -106,7 +106,7 @@ class Writer:
                 finally:
                     self._lock.release()
             elif self._withdraw(job) or now > job.deadline + self._wait:
-                raise StoreUnavailable("the session database did not answer in time")
+                raise StoreUnavailable(f"the {self._file.what} did not answer in time")
         if self._commits >= COMMITS_PER_CHECKPOINT:
             self._rouse()
         return cast("T", job.outcome())
@@ -136,7 +136,7 @@ class Writer:
                 await future
         except TimeoutError:
             self._withdraw(job)
-            raise StoreUnavailable("the session database did not answer in time") from None
+            raise StoreUnavailable(f"the {self._file.what} did not answer in time") from None
         return cast("T", job.outcome())
 
     def close(self) -> None:
@@ -145,7 +145,7 @@ class Writer:
             self._closed = True
             thread, queued, self._queue = self._thread, self._queue, []
         for job in queued:
-            job.fail(StoreUnavailable("the store is closed"))
+            job.fail(StoreUnavailable(f"the {self._file.what} is closed"))
         self._wake.set()
         if thread is not None:
             thread.join()
@@ -199,7 +199,7 @@ class Writer:
         job.loop, job.future = loop, future
         with self._gate:
             if self._closed:
-                raise StoreUnavailable("the store is closed")
+                raise StoreUnavailable(f"the {self._file.what} is closed")
             self._queue.append(job)
         return job
 
@@ -264,7 +264,7 @@ class Writer:
                 connection.execute("BEGIN IMMEDIATE")
             except sqlite3.Error as error:
                 before = time.monotonic() + nap if is_busy(error) else float("inf")
-                self._give_up(unavailable(error), before=before)
+                self._give_up(unavailable(error, self._file.what), before=before)
                 if own is not None and own.done:
                     return
                 time.sleep(nap)
@@ -287,7 +287,7 @@ class Writer:
                 self._commits += 1
         except sqlite3.Error as error:
             for job in batch:
-                job.error = unavailable(error)
+                job.error = unavailable(error, self._file.what)
         except BaseException:
             for job in batch:
                 job.error = StoreUnavailable("the write was interrupted")
@@ -299,14 +299,13 @@ class Writer:
             for job in batch:
                 job.finish()
 
-    @staticmethod
-    def _attempt(connection: sqlite3.Connection, job: _Job) -> bool:
+    def _attempt(self, connection: sqlite3.Connection, job: _Job) -> bool:
         try:
             job.result = job.work(connection)
         except Exception as error:
             if not connection.in_transaction:  # SQLite has rolled back the work of the others as well
                 raise
-            job.error = unavailable(error) if isinstance(error, sqlite3.Error) else error
+            job.error = unavailable(error, self._file.what) if isinstance(error, sqlite3.Error) else error
             return False
         return True
 
@@ -344,4 +343,5 @@ class Writer:
                 if pages > WAL_PAGES_AT_MOST:
                     connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
                 # The first write after a complete checkpoint fsyncs the WAL's header: be it this one, not the loop's.
-                connection.execute("UPDATE epoch SET number = number WHERE number = 1")
+                if self._file.touch is not None:
+                    connection.execute(self._file.touch)
