@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -100,7 +101,7 @@ def merged(headers: list[tuple[str, str]], answer: Answer) -> list[tuple[str, st
     return [pair for pair in headers if pair[0].lower() not in replaced] + ours
 
 
-def said_of_caches(headers: list[tuple[str, str]]) -> tuple[str | None, str | None, bool]:
+def said_of_caches(headers: Iterable[tuple[str, str]]) -> tuple[str | None, str | None, bool]:
     """Return what the application says in Cache-Control and in Vary, and if it speaks to caches of other names."""
     cache: str | None = None
     vary: str | None = None

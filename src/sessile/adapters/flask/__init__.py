@@ -130,8 +130,7 @@ class Sessile:
         )
         app.extensions[_EXTENSION] = sessions
         app.session_interface = interface
-        app.url_value_preprocessors.setdefault(None, []).insert(0, interface.refuse)
-        app.before_request_funcs.setdefault(None, []).insert(0, interface.enter)
+        app.preprocess_request = interface.first(app.preprocess_request)  # type: ignore[method-assign]
         # Where HTTP exceptions are trapped for debugging, only one with a handler of its own still passes.
         app.register_error_handler(Answered, Answered.get_response)
         for kind in HANDLED:

@@ -1,9 +1,9 @@
-"""What Flask calls: load when the context is pushed, answer or pass as the first function, commit as the last.
+"""What Flask calls: load when the context is pushed, answer or pass before all functions, commit as the last.
 
 moment                       Flask's hook                 what happens
 the context is pushed        `open_session`               guard, own endpoints without a session, load
-before anything of the app   first `url_value_…`          a request that must not pass ends here, through Flask
-before the view              first `before_request`       Sessile's own endpoints
+before anything of the app   `preprocess_request`         a request that must not pass ends here, through Flask; so
+                                                          do Sessile's own endpoints
 after all `after_request`    `save_session`               commit; a failed one takes the response's place
 """
 
@@ -35,8 +35,10 @@ from ..replies import Pages, Reply
 from .session import FlaskSession, Unopened
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from wsgiref.types import WSGIEnvironment
 
+    from flask.typing import ResponseReturnValue
     from werkzeug.datastructures import Headers
     from werkzeug.local import LocalProxy
 
@@ -88,27 +90,25 @@ class SessileInterface(SessionInterface):
             session.asks_for = which
         return session
 
-    def refuse(self, _endpoint: str | None, _values: dict[str, Any] | None) -> None:
-        """Answer a request that must not pass, before anything of the application runs.
+    def first(self, preprocess: Callable[..., ResponseReturnValue | None]) -> Callable[..., ResponseReturnValue | None]:
+        """Return Flask's `preprocess_request` with what must come before anything of the application.
 
-        Raises:
-            Answered: that is the answer.
-            StoreError: the store failed when the session was opened.
+        One step in front, and no hook: Flask looks at each hook again in every request, which costs more than all else
+        that is done here.
         """
-        session = present().get(ENVIRON_KEY)
-        if type(session) is Unopened:
-            raise Answered(respond(session.refuse()))
 
-    def enter(self) -> Response | None:
-        """Answer Sessile's own endpoints."""
-        # Not `flask.session`: looking through the proxy counts as access, and would add Vary to every response.
-        session = present().get(ENVIRON_KEY)
-        if type(session) is FlaskSession:
-            session.served = True
-            which = session.asks_for
-            if which is not None:
-                return respond(replies.serve(which, session.opened.facts, session, self._pages))
-        return None
+        def preprocess_request(*context: Any) -> ResponseReturnValue | None:
+            # Not `flask.session`: looking through the proxy counts as access, and would add Vary to every response.
+            session = present().get(ENVIRON_KEY)
+            if type(session) is FlaskSession:
+                session.served = True
+                if session.asks_for is not None:
+                    return respond(replies.serve(session.asks_for, session.opened.facts, session, self._pages))
+            elif type(session) is Unopened:
+                raise Answered(respond(session.refuse()))
+            return preprocess(*context)
+
+        return preprocess_request
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Commit, and put the headers on the response; if the commit fails, the response is replaced in place."""
@@ -210,7 +210,7 @@ def become(response: Response, other: Response) -> None:
 
 def add_headers(headers: Headers, answer: Answer) -> None:
     """Put the session's headers among the application's."""
-    cache, vary, targeted = said_of_caches(headers.to_wsgi_list())
+    cache, vary, targeted = said_of_caches(headers)
     if targeted and answer.is_private:
         for name in TARGETED:
             headers.remove(name)
