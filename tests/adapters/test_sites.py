@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+from typing import Any
+
 import flask
 import httpx
 import pytest
@@ -123,6 +126,26 @@ async def test_a_body_that_is_too_long_never_reaches_the_site(framework: str) ->
         fits = await browser.post("/account/x", content=b"x" * MAX_BODY_BYTES, headers=kind)
         assert fits.json()["length"] == MAX_BODY_BYTES
         assert (await browser.post("/account/x", content=b"x" * (MAX_BODY_BYTES + 1), headers=kind)).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("environ", "body"),
+    [
+        ({"CONTENT_LENGTH": "3"}, b"abc"),
+        ({"CONTENT_LENGTH": "9"}, b""),
+        ({"CONTENT_LENGTH": "many"}, b""),
+        ({"CONTENT_LENGTH": "-1"}, b""),
+        ({}, b""),
+        ({"wsgi.input_terminated": True}, b"abcdef"),
+    ],
+)
+def test_a_body_that_breaks_off_is_not_half_a_form(environ: dict[str, Any], body: bytes) -> None:
+    assert sites.read_body({**environ, "wsgi.input": io.BytesIO(b"abcdef")}) == body
+
+
+def test_chunks_without_end_are_too_long() -> None:
+    endless = io.BytesIO(b"x" * (MAX_BODY_BYTES + 1))
+    assert sites.read_body({"wsgi.input_terminated": True, "wsgi.input": endless}) is None
 
 
 @every_framework

@@ -110,15 +110,18 @@ def ask_of(environ: WSGIEnvironment, session: Session, root: str, path: str, bod
 
 
 def read_body(environ: WSGIEnvironment) -> bytes | None:
-    """Return the body of a request, None if it is longer than a site reads; of unknown length it counts as empty."""
+    """Return the body of a request, None if it is longer than a site reads; what breaks off counts as empty."""
     try:
-        length = int(environ.get("CONTENT_LENGTH") or 0)
+        length = int(environ.get("CONTENT_LENGTH") or -1)
     except ValueError:
         return b""
     if length > MAX_BODY_BYTES:
         return None
-    data: bytes = environ["wsgi.input"].read(length) if length > 0 else b""
-    return data
+    if length < 0:  # sent in chunks, of which only some servers tell the end
+        data: bytes = environ["wsgi.input"].read(MAX_BODY_BYTES + 1) if environ.get("wsgi.input_terminated") else b""
+        return None if len(data) > MAX_BODY_BYTES else data
+    data = environ["wsgi.input"].read(length)
+    return data if len(data) == length else b""
 
 
 def mounted(root: str, path: str) -> tuple[str, str]:
