@@ -30,6 +30,7 @@ class EndReason(StrEnum):
     BINDING = "binding"  # the client's context changed and the policy says end
     USER = "user"  # the user ended it from another device
     ADMIN = "admin"
+    PROVIDER = "provider"  # where its user signs in said that it is over
     LIMIT = "limit"  # the concurrent-session limit made room
     EVERYTHING = "everything"  # all sessions of the application were ended
     EVICTED = "evicted"  # a bounded store made room
