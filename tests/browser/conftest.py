@@ -82,9 +82,9 @@ def serve() -> Iterator[Serve]:
 
 
 @contextmanager
-def serving(application: Any) -> Iterator[str]:
-    """Serve an ASGI application on localhost, in a thread."""
-    listening = _listen()
+def serving(application: Any, address: str = "") -> Iterator[str]:
+    """Serve an ASGI application on localhost, or on an address of the loopback that stands for a site of its own."""
+    listening = _listen(address or "127.0.0.1")
     port = listening.getsockname()[1]
     config = uvicorn.Config(application, log_level="error", ws="websockets-sansio", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
@@ -96,20 +96,20 @@ def serving(application: Any) -> Iterator[str]:
             raise RuntimeError("the server did not start")
         time.sleep(0.01)
     try:
-        yield f"http://localhost:{port}"
+        yield f"http://{address or 'localhost'}:{port}"
     finally:
         server.should_exit = True
         thread.join(PATIENCE)
         listening.close()
 
 
-def _listen() -> socket.socket:
+def _listen(address: str) -> socket.socket:
     """Take a port below the range from which the system gives ports to clients."""
     for _ in range(100):
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listening.bind(("127.0.0.1", random.randrange(20_000, 32_000)))
+            listening.bind((address, random.randrange(20_000, 32_000)))
         except OSError:
             listening.close()
             continue
