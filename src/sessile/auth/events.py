@@ -299,3 +299,55 @@ class CodeSent(Event, frozen=True, kw_only=True):
         return (
             "A code was sent by e-mail." if self.delivered else "A code could not be sent by e-mail: the sender failed."
         )
+
+
+# -- signing out with a provider ---------------------------------------------------------------------------------------
+
+WHY_LOGOUT = {
+    "request": "it is no form with one logout token",
+    "malformed": "it is no signed token of this form",
+    "type": "it is of another type than logout+jwt",
+    "algorithm": "its algorithm is not allowed",
+    "key": "no key of the provider is named in it, or one for another algorithm",
+    "signature": "its signature is not by the provider's key",
+    "claims": "its claims are not those of a logout token",
+    "issuer": "another issuer made it",
+    "audience": "it is for another client, or not for this one alone",
+    "time": "it was not made just now, or its time is over",
+    "event": "it does not say that somebody signed out, and nothing else",
+    "nonce": "it carries a nonce",
+    "subject": "it names neither a user nor a session",
+    "replay": "it was used before",
+}
+
+
+class LogoutTokenRefused(Event, frozen=True, kw_only=True):
+    """Say that a logout token was refused, and why; no session was touched."""
+
+    code = "logout-token-refused"
+    severity = "warning"
+    requirement = "R70"
+    provider: str
+    why: str
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return f"A logout token was refused ({self.provider}): {WHY_LOGOUT.get(self.why, self.why)}."
+
+
+class ProviderSignedOut(Event, frozen=True, kw_only=True):
+    """Say that a provider signed a user out of how many sessions here, by which channel, and how surely."""
+
+    code = "provider-signed-out"
+    severity = "notice"
+    requirement = "R69"
+    provider: str
+    channel: Literal["back", "front"]
+    sessions: int
+    confirmed: bool = True
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        what = "one session" if self.sessions == 1 else f"{self.sessions} sessions"
+        sure = "" if self.confirmed else "; the store has not confirmed it yet"
+        return f"The provider {self.provider} signed a user out of {what} ({self.channel}-channel){sure}."
