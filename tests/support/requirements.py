@@ -23,3 +23,12 @@ def requirement(*numbers: str) -> pytest.MarkDecorator:
         if not _NUMBER.fullmatch(number) or int(number[1:]) > HIGHEST:
             raise ValueError(f"{number!r} is not one of R1 … R{HIGHEST}")
     return pytest.mark.requirement(*numbers)
+
+
+def mark_inherited(items: list[pytest.Item], contract: type) -> None:
+    """Mark each test that a class inherited from a contract with the numbers in its docstring, such as (R42)."""
+    for item in items:
+        if isinstance(item, pytest.Function) and isinstance(item.cls, type) and issubclass(item.cls, contract):
+            numbers = re.findall(r"\bR\d+\b", item.obj.__doc__ or "")
+            if numbers:
+                item.add_marker(requirement(*numbers))

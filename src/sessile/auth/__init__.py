@@ -1,6 +1,6 @@
 """Signing in: factors, credentials and tokens around the one session (R60, R63, R79-R94).
 
-    vault vaults   where users' credentials and one-time items are kept (port; memory, SQLite)
+    vault vaults   where users' credentials and one-time items are kept (port; memory, SQLite, PostgreSQL, MariaDB)
     ground         what every flow stands on
     throttle       attempts that are limited, per factor, user and source, across processes and restarts
     changes        what changing a factor asks for, and what it ends

@@ -15,17 +15,26 @@ they come here (`ground`): a copy of the vault shows who has an account and how 
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol, TypeVar
 
-from ..errors import StoreUnavailable
+from ..core.session import MAX_USER_BYTES
+from ..errors import SessileError, StoreUnavailable
 
 T = TypeVar("T")
 
 MAX_KEY_CHARS: Final = 200
+MAX_VALUE_BYTES: Final = 4 * 2**20  # in hexadecimal, half of what MariaDB takes in one statement by default
 # Each round means that somebody else's write came first.
 MAX_ROUNDS: Final = 64
+
+
+class ItemInvalid(SessileError, ValueError):
+    """Say that what was to be written is no item: a mistake of the caller's, the same in every vault."""
+
+    code = "item-invalid"
 
 
 class Item(NamedTuple):
@@ -40,6 +49,10 @@ class Item(NamedTuple):
     user: str | None = None
     expires_at: float | None = None
 
+    def __repr__(self) -> str:
+        """Leave out the value: it may be the hash of a password."""
+        return f"Item({self.key!r}, {len(self.value)} bytes)"
+
 
 class Write(NamedTuple):
     """Say what to put under a key (None: remove it), and the version that must stand there (0: nothing may)."""
@@ -49,6 +62,10 @@ class Write(NamedTuple):
     version: int
     user: str | None = None
     expires_at: float | None = None
+
+    def __repr__(self) -> str:
+        """Leave out the value."""
+        return f"Write({self.key!r}, {'nothing' if self.value is None else f'{len(self.value)} bytes'})"
 
 
 class Vault(Protocol):
@@ -92,6 +109,43 @@ def version_of(item: Item | None) -> int:
     return 0 if item is None else item.version
 
 
+def is_key(key: str) -> bool:
+    """Tell whether an item may stand under a key: up to 200 characters that every vault keeps as they are."""
+    return 0 < len(key) <= MAX_KEY_CHARS and "\0" not in key and _is_unicode(key)
+
+
+def is_user(user: str) -> bool:
+    """Tell whether items may be a user's: whoever may be signed in, and the empty name, which is the server's own."""
+    return _is_unicode(user) and len(user.encode()) <= MAX_USER_BYTES
+
+
+def may_have(user: str, prefix: str) -> bool:
+    """Tell whether a user may have items whose keys begin with `prefix`; vaults need not look for others."""
+    return is_user(user) and (not prefix or is_key(prefix))
+
+
+def check_writes(writes: tuple[Write, ...]) -> None:
+    """Refuse what vaults would keep in different ways, or not at all; every vault calls this before it writes.
+
+    Raises:
+        ItemInvalid: a key is none or named twice, a user or a version is none, a deadline is no number, or a value is
+            too large.
+    """
+    if len({write.key for write in writes}) != len(writes):
+        raise ItemInvalid("one write names a key twice")
+    for write in writes:
+        if not is_key(write.key):
+            raise ItemInvalid(f"a key has 1 to {MAX_KEY_CHARS} characters, and neither NUL nor surrogates")
+        if write.user is not None and not is_user(write.user):
+            raise ItemInvalid(f"an item's user has up to {MAX_USER_BYTES} bytes of Unicode, or is None")
+        if write.value is not None and len(write.value) > MAX_VALUE_BYTES:
+            raise ItemInvalid(f"an item has up to {MAX_VALUE_BYTES:,} bytes, not {len(write.value):,}")
+        if not 0 <= write.version < 2**63:
+            raise ItemInvalid("a version is 0, or one that was read")
+        if write.expires_at is not None and not math.isfinite(write.expires_at):
+            raise ItemInvalid("an item's deadline is a finite number, or None")
+
+
 def new_version() -> int:
     """Draw the version of a write."""
     return secrets.randbits(62) | 1 << 62
@@ -115,3 +169,7 @@ async def settle(
         if write is None or await vault.write(write._replace(version=version_of(found))):
             return result, alive
     raise StoreUnavailable("an item changed faster than it could be read")
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= one <= "\udfff" for one in text)

@@ -1,4 +1,4 @@
-"""`sessile migrate`: make the tables of a SQL store, or bring them up to date."""
+"""`sessile migrate`: make the tables of a SQL store or of a vault in SQL, or bring them up to date."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from ..auth.vaults import open_vault
 from ..errors import ConfigurationError
 from ..stores import open_store
 from .output import JsonOption, say, say_json
@@ -20,6 +21,7 @@ def migrate(
         str,
         typer.Argument(envvar=ENVIRONMENT, metavar="URL", help="The store, as in postgresql://user@host/database."),
     ],
+    vault: Annotated[bool, typer.Option("--vault", help="The URL is a vault's: make its tables instead.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make the tables of a SQL store, or bring them up to date.
@@ -29,17 +31,14 @@ def migrate(
     """
     if not url.startswith(_SCHEMES):
         raise ConfigurationError("only postgresql://, mariadb:// and mysql:// have tables to migrate")
-    before, after = asyncio.run(_migrate(url))
+    before, after = asyncio.run(_migrate_vault(url) if vault else _migrate(url))
+    tables = "the vault's tables" if vault else "the session tables"
     if as_json:
         say_json({"before": before, "after": after})
     elif before == after:
-        say(f"the session tables are up to date (schema {after})")
+        say(f"{tables} are up to date (schema {after})")
     else:
-        say(
-            f"the session tables went from schema {before} to {after}"
-            if before
-            else f"made the session tables ({after})"
-        )
+        say(f"{tables} went from schema {before} to {after}" if before else f"made {tables} ({after})")
 
 
 async def _migrate(url: str) -> tuple[int, int]:
@@ -52,3 +51,14 @@ async def _migrate(url: str) -> tuple[int, int]:
         return await store.migrate()
     finally:
         await store.close()
+
+
+async def _migrate_vault(url: str) -> tuple[int, int]:
+    opened = open_vault(url, blocking=False)
+    from ..auth.vaults import SqlVault
+
+    assert isinstance(opened, SqlVault)
+    try:
+        return await opened.migrate()
+    finally:
+        await opened.close()

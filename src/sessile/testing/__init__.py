@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from .jars import Minted, session_token
     from .sink import RecordingSink, record
     from .store_contract import StoreContract
+    from .vault_contract import VaultContract
 
 __all__ = [
     "FrozenClock",
     "Minted",
     "RecordingSink",
     "StoreContract",
+    "VaultContract",
     "assert_not_cacheable",
     "assert_renewed",
     "assert_rotated",
@@ -33,6 +35,7 @@ _WHERE: Final = {
     "Minted": "jars",
     "RecordingSink": "sink",
     "StoreContract": "store_contract",
+    "VaultContract": "vault_contract",
     "assert_not_cacheable": "assertions",
     "assert_renewed": "assertions",
     "assert_rotated": "assertions",
@@ -49,12 +52,12 @@ def __getattr__(name: str) -> Any:
     module = _WHERE.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if module == "store_contract":
+    if module.endswith("_contract"):
         try:
             import pytest
         except ModuleNotFoundError as error:
             from ..errors import ExtraMissing
 
-            raise ExtraMissing("StoreContract", "testing") from error
-        pytest.register_assert_rewrite(f"{__name__}.store_contract")
+            raise ExtraMissing(name, "testing") from error
+        pytest.register_assert_rewrite(f"{__name__}.{module}")
     return getattr(import_module(f".{module}", __name__), name)

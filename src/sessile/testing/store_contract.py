@@ -14,18 +14,14 @@ further interface (`UserIndex`, `Epochs`, `Sweeping`, `Census`) is skipped for a
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 import pytest
 
-from sessile.core.bridge import drive
 from sessile.core.factors import Factor
 from sessile.core.ports import (
     AtLimit,
@@ -56,6 +52,8 @@ from sessile.core.record import (
     same_value,
 )
 from sessile.errors import StoreUnavailable
+
+from .rehearsal import Rehearsal
 
 T = TypeVar("T")
 
@@ -146,11 +144,8 @@ def scenario(*needs: type[Any]) -> Callable[[Callable[[Any, Any], Awaitable[None
     return decorate
 
 
-class StoreContract:
+class StoreContract(Rehearsal):
     """Inherit this, say how the store is opened, and pytest does the rest."""
-
-    blocking: ClassVar[bool] = False
-    rounds: ClassVar[int] = 100  # of each race
 
     def open_store(self) -> Store:
         """Return a store that is empty.
@@ -159,46 +154,6 @@ class StoreContract:
             TypeError: the inheriting class does not say how.
         """
         raise TypeError(f"{type(self).__name__} must say how its store is opened: def open_store(self)")
-
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a test to its end."""
-        return drive(coroutine) if self.blocking else asyncio.run(coroutine)
-
-    async def together(self, *starts: Callable[[], Coroutine[Any, Any, Any]]) -> list[Any]:
-        """Run several things at once: in threads for the blocking door, in tasks for the other."""
-        if not self.blocking:
-            return list(await asyncio.gather(*(start() for start in starts)))
-        results: list[Any] = [None] * len(starts)
-        failures: list[BaseException] = []
-        gate = threading.Barrier(len(starts))
-
-        def work(place: int, start: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-            try:
-                gate.wait(timeout=30)
-                results[place] = drive(start())
-            except BaseException as error:  # raised below, in the test's thread
-                failures.append(error)
-
-        threads = [threading.Thread(target=work, args=pair) for pair in enumerate(starts)]
-        before = sys.getswitchinterval()
-        sys.setswitchinterval(1e-5)  # change places as often as possible: races are rare otherwise
-        try:
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        finally:
-            sys.setswitchinterval(before)
-        if failures:
-            raise failures[0]
-        return results
-
-    async def pause(self) -> None:
-        """Let the others run for a moment."""
-        if self.blocking:
-            time.sleep(0)
-        else:
-            await asyncio.sleep(0)
 
     # -- load and create
 

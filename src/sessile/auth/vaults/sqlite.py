@@ -12,7 +12,7 @@ from typing import Final
 
 from ...stores.sqlite.database import Database
 from ...stores.sqlite.file import Schema
-from ..vault import Item, Write, new_version
+from ..vault import Item, Write, check_writes, is_key, is_user, may_have, new_version
 
 APPLICATION_ID: Final = 0x53455356  # "SESV"
 _SCHEMA: Final = Schema(
@@ -53,19 +53,20 @@ class SqliteVault(Database):
 
     async def get(self, key: str) -> Item | None:
         """Return the item, expired or not, by one SELECT."""
-        return await self._read(partial(_get, key=key))
+        return await self._read(partial(_get, key=key)) if is_key(key) else None
 
     async def write(self, *writes: Write) -> bool:
         """Carry out all writes, or none, in one durable transaction."""
+        check_writes(writes)
         return await self._write(partial(_write, writes=writes), durable=True)
 
     async def of_user(self, user: str, prefix: str = "") -> tuple[Item, ...]:
         """Return the user's items."""
-        return await self._read(partial(_of_user, user=user, prefix=prefix))
+        return await self._read(partial(_of_user, user=user, prefix=prefix)) if may_have(user, prefix) else ()
 
     async def forget_user(self, user: str) -> int:
         """Remove all of a user's items."""
-        return await self._write(partial(_forget, user=user), durable=True)
+        return await self._write(partial(_forget, user=user), durable=True) if is_user(user) else 0
 
     async def sweep(self, now: float, limit: int) -> int:
         """Remove items that have expired; takes the write lock only if there are any."""
