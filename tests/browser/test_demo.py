@@ -131,6 +131,27 @@ def test_signing_out_everywhere_signs_out_everywhere(visit: Visit, url: str) -> 
     there.wait_for_selector("text=That page needs you to be signed in")
 
 
+def test_a_token_dies_on_the_page_when_its_session_ends(visit: Visit, url: str) -> None:
+    """Sign out in another tab, and watch three judges change their minds."""
+    page = visit()
+    sign_in(page, url)
+    page.goto(f"{url}/tokens")
+    page.click("text=Give an application tokens")
+    for judge in ("introspection", "api", "offline"):
+        page.wait_for_selector(f"[data-judge={judge}] >> text=accepted")
+    page.click("#use-refresh")
+    page.wait_for_selector("text=a new access token")
+    other = page.context.new_page()
+    other.goto(f"{url}/account")
+    other.click("header >> text=Sign out")
+    other.wait_for_selector("text=You are signed out")
+    other.close()
+    for judge in ("introspection", "api", "offline"):
+        page.wait_for_selector(f"[data-judge={judge}].refuses", timeout=60_000)
+    page.click("#use-refresh")
+    page.wait_for_selector("text=invalid_grant")
+
+
 def test_attacks_are_told_step_by_step_and_refused(visit: Visit) -> None:
     """Every attack that does not have to wait ends with its verdict on the page."""
     page = visit("/attacks")
@@ -148,7 +169,7 @@ def test_nothing_overflows_in_any_width_or_scheme(visit: Visit, url: str, scheme
     page = visit("/", scheme=scheme, width=width)
     sign_in(page, url)
     shots = os.environ.get("SESSILE_SHOTS")
-    for path in ("/", "/account", "/devices", "/vault", "/step-up", "/attacks"):
+    for path in ("/", "/account", "/devices", "/vault", "/step-up", "/attacks", "/tokens"):
         page.goto(url + path)
         page.wait_for_selector("#state strong", state="attached")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +24,7 @@ from sessile.demo.users import SEEDED, Users
 from tests.support.ports import await_port, free_port
 from tests.support.requirements import requirement
 
-PAGES = ("/", "/sign-in", "/sign-up", "/account", "/devices", "/vault", "/step-up", "/attacks")
+PAGES = ("/", "/sign-in", "/sign-up", "/account", "/devices", "/vault", "/step-up", "/attacks", "/tokens")
 
 
 @pytest.fixture(scope="module", name="url")
@@ -267,3 +268,40 @@ def test_users_are_hashed_and_names_are_checked(tmp_path: Path) -> None:
 def _story(person: Person, name: str) -> list[dict[str, Any]]:
     reply = person._http.post(f"/attacks/{name}", headers=person._headers(), timeout=60)
     return [json.loads(line) for line in reply.text.splitlines()]
+
+
+def _judged(person: Person, page: str) -> dict[str, bool]:
+    told = person.get(f"{page}/state").json()["judges"]
+    return {name: judge["accepts"] for name, judge in told.items()}
+
+
+@requirement("R86")
+def test_tokens_die_with_the_session_in_the_eyes_of_all_three_judges(url: str) -> None:
+    """The issuer and the API say no at once, a service elsewhere as soon as it has the list; the page goes on."""
+    person = Person(url)
+    assert person.get("/tokens").status_code == 303
+    person.sign_in()
+    page = person.post("/tokens").headers["location"]
+    assert _judged(person, page) == {"introspection": True, "api": True, "offline": True}
+    refreshed = person.post(f"{page}/refresh").json()
+    assert refreshed["ok"] is True
+    assert json.loads(refreshed["claims"])["sub"] == SEEDED[0][0]
+    assert "eyJ" not in person.get(page).text, "the page holds a token"
+    person.post("/sign-out")
+    after = _judged(person, page)
+    assert (after["introspection"], after["api"]) == (False, False)
+    deadline = time.monotonic() + 60
+    while _judged(person, page)["offline"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert person.post(f"{page}/refresh").json() == {"ok": False, "says": '400 {"error": "invalid_grant"}'}
+
+
+def test_the_demos_api_takes_tokens_and_nothing_that_looks_like_one(url: str) -> None:
+    """Rubbish in the Authorization header is a 401 with its challenge, nothing at all asks for a sign-in."""
+    with httpx.Client(base_url=url) as client:
+        assert client.get("/api/orders").status_code == 401
+        refused = client.get("/api/orders", headers={"authorization": "Bearer eyJhbGciOiJub25lIn0.e30."})
+        assert refused.status_code == 401
+        assert 'error="invalid_token"' in refused.headers["www-authenticate"]
+        assert client.get("/tokens/nobody-has-this/state").status_code == 404

@@ -7,6 +7,7 @@ from ..errors import ExtraMissing
 try:
     import argon2 as _argon2
     import jinja2 as _jinja2
+    import jwt as _jwt
     import starlette as _starlette
     import uvicorn as _uvicorn
 except ImportError as error:
@@ -14,6 +15,6 @@ except ImportError as error:
 
 from .server import run
 
-del _argon2, _jinja2, _starlette, _uvicorn
+del _argon2, _jinja2, _jwt, _starlette, _uvicorn
 
 __all__ = ["run"]

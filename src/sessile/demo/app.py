@@ -15,6 +15,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ..adapters.starlette import SessionMiddleware, requires, session_of
+from ..auth.ground import Ground
 from ..core.policy import Policy
 from ..core.record import EndReason
 from ..core.session import Session
@@ -25,6 +26,7 @@ from . import attacks, panel
 from .catalogue import BY_SKU
 from .counting import CountingStore
 from .pages import Pages, SecurityHeaders
+from .tokens import TokenPages
 from .users import Users
 
 # Short enough to watch. The defaults are 15 minutes, 30 s, an hour, a day.
@@ -42,6 +44,8 @@ class Demo:
         self.sessions = AsyncSessions(store, policy=POLICY, sinks=(self.visitors, LogSink()))
         self.users = Users(directory / "users.db")
         self.pages = Pages(self.visitors)
+        self.ground = Ground(self.sessions, f"sqlite:///{directory / 'accounts.db'}")
+        self.tokens = TokenPages(self.ground, self.pages, attack_address, f"http://localhost:{attack_address[1]}")
         self._address = attack_address
 
     # -- the shop ------------------------------------------------------------------------------------------------------
@@ -200,6 +204,7 @@ def application(directory: Path, *, attack_address: tuple[str, int]) -> Starlett
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
         yield
+        await demo.ground.close()
         await demo.sessions.close()
 
     both = ["GET", "POST"]
@@ -218,6 +223,7 @@ def application(directory: Path, *, attack_address: tuple[str, int]) -> Starlett
             Route("/devices", demo.devices),
             Route("/devices/end", demo.end_device, methods=["POST"]),
             Route("/devices/end-others", demo.end_others, methods=["POST"]),
+            *demo.tokens.routes(),
             Route("/whoami", demo.whoami),
             Route("/panel", demo.show_panel),
             Route("/attacks", demo.show_attacks),

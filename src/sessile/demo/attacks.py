@@ -24,7 +24,7 @@ Who = Literal["victim", "attacker", "shop", "verdict"]
 FLOOD: Final = 300
 FLOOD_IN_PROCESS: Final = 10_000
 # Threads of their own: the shop that answers these clients works on the loop's, and must never wait for them.
-_CLIENTS: Final = ThreadPoolExecutor(max_workers=6, thread_name_prefix="attacker")
+CLIENTS: Final = ThreadPoolExecutor(max_workers=6, thread_name_prefix="attacker")
 AGENT: Final = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 
 
@@ -99,7 +99,7 @@ class Client:
         await self.post("/sign-in", f"name={name}&password={password}")
 
     async def _on_a_thread(self, method: str, path: str, body: str, headers: dict[str, str]) -> Reply:
-        return await asyncio.get_running_loop().run_in_executor(_CLIENTS, self._send, method, path, body, headers)
+        return await asyncio.get_running_loop().run_in_executor(CLIENTS, self._send, method, path, body, headers)
 
     def _send(self, method: str, path: str, body: str, headers: dict[str, str]) -> Reply:
         host, port = self._ground.address

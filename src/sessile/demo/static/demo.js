@@ -160,3 +160,40 @@ for (const card of document.querySelectorAll("[data-attack]")) {
     refresh();
   });
 }
+
+// -- tokens -------------------------------------------------------------------------------------------------------------
+const watch = document.getElementById("watch");
+
+async function judge() {
+  const answer = await fetch(`/tokens/${watch.dataset.name}/state`, { headers: { "Sessile-Passive": "1" } });
+  if (!answer.ok) return;
+  const { judges, expires } = await answer.json();
+  for (const [name, told] of Object.entries(judges)) {
+    const card = watch.querySelector(`[data-judge="${name}"]`);
+    const verdict = told.accepts ? "✓ accepted" : `✗ refused${told.after === null ? "" : told.after < 1 ? ", at once" : `, ${told.after.toFixed(0)} s after the end`}`;
+    card.classList.toggle("refuses", !told.accepts);
+    // A reader that speaks hears changes, not every second.
+    for (const [part, text] of [[".says", told.says], [".verdict", verdict]]) {
+      const line = card.querySelector(part);
+      if (line.textContent !== text) line.textContent = text;
+    }
+  }
+  document.getElementById("expires").textContent = expires > 0 ? `expires by itself in ${Math.ceil(expires)} s` : "expired";
+}
+
+if (watch) {
+  document.getElementById("use-refresh").addEventListener("click", async () => {
+    const answer = await fetch(`/tokens/${watch.dataset.name}/refresh`, { method: "POST" });
+    const { says, claims } = await answer.json();
+    document.getElementById("refresh-said").textContent = says;
+    if (claims) document.getElementById("claims").textContent = claims;
+    judge();
+  });
+  const keepJudging = async () => {
+    for (;;) {
+      if (!document.hidden) await judge().catch(() => {});
+      await new Promise((wake) => setTimeout(wake, 1000));
+    }
+  };
+  keepJudging();
+}
