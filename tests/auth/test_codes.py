@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessile.auth.codes import AsyncCodes, Codes, ConsoleMailer, FileMailer, Look, Proved, Refused, Sent, rules
+from sessile.auth.codes import AsyncCodes, Codes, ConsoleMailer, FileMailer, Invited, Look, Proved, Refused, Sent, rules
 from sessile.auth.throttle import Held
 from sessile.errors import ConfigurationError, StepUpRequired
 from tests.auth.factor_bench import Browser, FactorBench
@@ -282,3 +282,34 @@ def test_wrong_settings_are_refused(link: str) -> None:
         Codes(made.ground, made.users, Post(), site="two\nlines")
     with pytest.raises(ConfigurationError):
         AsyncCodes(made.ground, made.users, Post(), site="Example")
+
+
+async def test_an_invitation_proves_that_somebody_reads_the_mail(bench: Any) -> None:
+    """Once, where it was asked for; nobody is signed in, and the code alone signs nobody in either."""
+    new = "new@site.example"
+    browser = bench.made.browser()
+    assert isinstance(await browser.run(bench.codes.invite, new), Sent)
+    code, _ = bench.post.next()
+    assert await bench.made.browser().run(bench.codes.accept, code) is Refused.REFUSED
+    assert await browser.run(bench.codes.accept, code) == Invited(new)
+    assert await browser.run(bench.codes.accept, code) is Refused.REFUSED
+    assert await browser.user() is None
+    await browser.run(bench.codes.invite, new)
+    _, link = bench.post.next()
+    assert await browser.run(bench.codes.use, link) is Refused.REFUSED
+    assert await browser.user() is None
+
+
+async def test_an_invitation_of_a_user_signs_them_in(bench: Any) -> None:
+    """Who asks learns nothing; who reads the mail is the user."""
+    browser = bench.made.browser()
+    assert isinstance(await browser.run(bench.codes.invite, ADA), Sent)
+    assert await browser.run(bench.codes.accept, bench.post.next()[0]) == Proved(bench.user, True)
+
+
+@pytest.mark.parametrize("login", ["ada", "", "a b@c", "\ud800@x"])
+async def test_what_is_no_address_is_invited_nowhere(bench: Any, login: str) -> None:
+    """And the answer is the same."""
+    browser = bench.made.browser()
+    assert isinstance(await browser.run(bench.codes.invite, login), Sent)
+    assert bench.post.came.empty()

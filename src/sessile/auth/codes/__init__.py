@@ -11,7 +11,7 @@ Reading one's mail is one kind of factor, and a weak one: NIST does not count it
 from __future__ import annotations
 
 from .doors import AsyncCodes, CodeOptions, Codes
-from .flow import Proved, Sent
+from .flow import Invited, Proved, Sent
 from .mail import ConsoleMailer, FileMailer, Mailer
 from .rules import Look, Refused
 
@@ -21,6 +21,7 @@ __all__ = [
     "Codes",
     "ConsoleMailer",
     "FileMailer",
+    "Invited",
     "Look",
     "Mailer",
     "Proved",

@@ -10,7 +10,7 @@ from ...errors import ConfigurationError
 from ..ground import Ground
 from ..throttle import Held, Limits
 from ..users import Users
-from .flow import CodeFlow, Proved, Sent
+from .flow import CodeFlow, Invited, Proved, Sent
 from .mail import Mailer
 from .rules import Look, Refused
 
@@ -54,6 +54,14 @@ class AsyncCodes:
         """
         return await self.flow.send(session, login)
 
+    async def invite(self, session: Session, address: str) -> Sent | Held:
+        """Send a code to an address that may be new; of somebody with an account the answer is the same.
+
+        Raises:
+            StoreError: the vault failed.
+        """
+        return await self.flow.invite(session, address)
+
     async def send_further(self, session: Session) -> Sent | Held:
         """Send a code to the session's user, as the further factor or to prove themselves once more.
 
@@ -70,6 +78,14 @@ class AsyncCodes:
             StoreError: the vault failed.
         """
         return await self.flow.look(session, link)
+
+    async def accept(self, session: Session, text: str) -> Proved | Invited | Refused | Held:
+        """Use up a code as `use` does, or one of `invite`: then somebody reads this mail, and nobody is signed in.
+
+        Raises:
+            StoreError: the vault failed; nobody is signed in.
+        """
+        return await self.flow.accept(session, text)
 
     async def use(self, session: Session, text: str) -> Proved | Refused | Held:
         """Use up a code that was typed, or a link's token, and sign in. For a POST.
@@ -102,6 +118,14 @@ class Codes:
         """
         return drive(self.flow.send(session, login))
 
+    def invite(self, session: Session, address: str) -> Sent | Held:
+        """Send a code to an address that may be new; of somebody with an account the answer is the same.
+
+        Raises:
+            StoreError: the vault failed.
+        """
+        return drive(self.flow.invite(session, address))
+
     def send_further(self, session: Session) -> Sent | Held:
         """Send a code to the session's user, as the further factor or to prove themselves once more.
 
@@ -118,6 +142,14 @@ class Codes:
             StoreError: the vault failed.
         """
         return drive(self.flow.look(session, link))
+
+    def accept(self, session: Session, text: str) -> Proved | Invited | Refused | Held:
+        """Use up a code as `use` does, or one of `invite`: then somebody reads this mail, and nobody is signed in.
+
+        Raises:
+            StoreError: the vault failed; nobody is signed in.
+        """
+        return drive(self.flow.accept(session, text))
 
     def use(self, session: Session, text: str) -> Proved | Refused | Held:
         """Use up a code that was typed, or a link's token, and sign in. For a POST.

@@ -45,6 +45,12 @@ class Proved(NamedTuple):
     complete: bool
 
 
+class Invited(NamedTuple):
+    """Say who reads the mail of an address that nobody has an account with."""
+
+    address: str
+
+
 class CodeFlow:
     """Carry out the verbs of both doors."""
 
@@ -80,6 +86,15 @@ class CodeFlow:
         subject = "login " + (normal(login) or login[:1000]) if account is None else "user " + account.id
         return await self._send(session, subject, account, further=False)
 
+    async def invite(self, session: Session, address: str) -> Sent | Held:
+        """Send a code to an address, whether or not somebody has an account with it."""
+        account = await self.users.find(address)
+        text = normal(address)
+        if account is None and text is not None and "@" in text:
+            return await self._send(session, "login " + text, Account("", text, text), further=False)
+        subject = "login " + (text or address[:1000]) if account is None else "user " + account.id
+        return await self._send(session, subject, account, further=False)
+
     async def send_further(self, session: Session) -> Sent | Held:
         """Send a code to the session's user, as the further factor or to prove themselves once more."""
         user = someone(session)
@@ -96,6 +111,11 @@ class CodeFlow:
 
     async def use(self, session: Session, text: str) -> Proved | Refused | Held:
         """Use up the code that somebody typed, or what their link carried."""
+        outcome = await self.accept(session, text)
+        return self._refuse(session, None) if isinstance(outcome, Invited) else outcome
+
+    async def accept(self, session: Session, text: str) -> Proved | Invited | Refused | Held:
+        """Use up a code or a link, one of an invitation as well: then nobody is signed in yet."""
         now = self.ground.now
         asked = rules.recalled(session.get(DATA), now)
         if asked is None:
@@ -116,13 +136,13 @@ class CodeFlow:
             return kept, Write(item.key, None, item.version)
 
         kept, _ = await settle(self.ground.vault, key(asked.name), used, now=now)
-        if kept is None or not kept.user:
+        if kept is None or not (kept.user or kept.address):
             return self._refuse(session, user)
         if kept.further and (session.user_id or session.pending_user_id) != kept.user:
             return self._refuse(session, user)
         await self.throttle.succeed(attempt)
         session.pop(DATA, None)
-        return await self._proved(session, kept)
+        return await self._proved(session, kept) if kept.user else Invited(kept.address)
 
     async def _proved(self, session: Session, kept: Kept) -> Proved:
         if kept.further:
@@ -134,7 +154,7 @@ class CodeFlow:
         return Proved(kept.user, not pending)
 
     async def _send(self, session: Session, subject: str, account: Account | None, *, further: bool) -> Sent | Held:
-        user = None if account is None else account.id
+        user = None if account is None else account.id or None
         attempt = await self._sending.reserve(session, subject, user=user)
         if isinstance(attempt, Held):
             return attempt
@@ -149,6 +169,7 @@ class CodeFlow:
             code=rules.hashed(secret, name, code),
             link=rules.hashed(secret, name, link),
             further=further,
+            address=to if to and not user else "",
         )
         await self._forget_last(session)
         deadline = now + rules.LIFETIME

@@ -10,13 +10,17 @@ PREFIX: Final = "code:"
 
 
 class Kept(Stored, frozen=True, array_like=True, kw_only=True):
-    """Hold for whom a code is (empty: nobody; it opens nothing), keyed hashes of code and link, and the key's id."""
+    """Hold for whom a code is (empty: nobody; it opens nothing), keyed hashes of code and link, and the key's id.
+
+    `address` is that of somebody without an account who may make one.
+    """
 
     user: str
     key: int
     code: bytes
     link: bytes
     further: bool
+    address: str = ""
 
     def __repr__(self) -> str:
         return "<Kept code>"
