@@ -12,9 +12,12 @@ import pytest
 
 pytest.importorskip("typer")
 
+from sessile import Sessions
+from sessile.core.bridge import drive
 from sessile.core.keys import KeyRing, generate
 from sessile.core.record import Record
 from sessile.core.sealing import SealedCodec
+from sessile.legacy import FlaskCookie
 from sessile.stores import open_store
 from sessile.testing.store_contract import new_id, new_record
 from tests.cli.conftest import Call
@@ -75,6 +78,61 @@ def test_what_arrives_may_be_sealed(sessile: Call, tmp_path: Path) -> None:
     back = sessile("move", new, f"sqlite:///{tmp_path}/back.db", "--from-sealed", env={"SESSILE_KEYS": keys})
     assert back.code == 0
     assert alive(f"sqlite:///{tmp_path}/back.db", ids) == 3
+
+
+def test_a_store_that_cannot_be_read_is_not_said_to_be_empty(sessile: Call, tmp_path: Path) -> None:
+    """Who forgets --from-sealed would drop a store with everybody in it."""
+    keys, old, new = generate(), f"sqlite:///{tmp_path}/old.db", f"sqlite:///{tmp_path}/new.db"
+    ids = filled(tmp_path / "plain.db", 3)
+    assert sessile("move", f"sqlite:///{tmp_path}/plain.db", old, "--to-sealed", env={"SESSILE_KEYS": keys}).code == 0
+    said = sessile("move", old, new)
+    assert said.code == 1
+    assert ["not readable", "3"] in said.rows
+    assert ["still alive in the old store", "3"] in said.rows
+    assert "--from-sealed" in said.err
+    assert "Nothing is left" not in said.out + said.err
+    assert sessile("move", old, new, "--from-sealed", env={"SESSILE_KEYS": generate()}).code == 1
+    assert sessile("move", old, new, "--from-sealed", env={"SESSILE_KEYS": keys}).code == 0
+    assert alive(new, ids) == 3
+
+
+def test_a_move_onto_itself_is_refused_however_the_store_is_spelled(sessile: Call, tmp_path: Path) -> None:
+    """In one line, and before anything moves."""
+    ids = filled(tmp_path / "old.db", 3)
+    said = sessile("move", f"sqlite:///{tmp_path}/old.db", f"sqlite:///{tmp_path}/./old.db")
+    assert (said.code, said.out) == (2, "")
+    assert "the same store" in said.err
+    assert alive(f"sqlite:///{tmp_path}/old.db", ids) == 3
+
+
+def test_a_move_back_says_what_it_held_back(sessile: Call, tmp_path: Path) -> None:
+    """A fresh place takes them all."""
+    ids = filled(tmp_path / "old.db", 3)
+    old, new = f"sqlite:///{tmp_path}/old.db", f"sqlite:///{tmp_path}/new.db"
+    assert sessile("move", old, new).code == 0
+    said = sessile("move", new, old)
+    assert said.code == 1
+    assert ["held back: they left the new store before", "3"] in said.rows
+    assert alive(new, ids) == 3
+    assert sessile("move", new, f"sqlite:///{tmp_path}/fresh.db").code == 0
+    assert alive(f"sqlite:///{tmp_path}/fresh.db", ids) == 3
+
+
+def test_a_store_before_which_bridges_stand_is_not_left_by_accident(sessile: Call, tmp_path: Path) -> None:
+    """What was adopted is remembered by marks that do not move: a stolen old cookie would open a session again."""
+    bridge = FlaskCookie(secret_key="an old key", until="2099-01-01")
+    shop = Sessions(f"sqlite:///{tmp_path}/old.db", legacy=[bridge], sinks=())
+    assert shop.engine.adoption is not None
+    drive(shop.engine.adoption.shutouts.say_that_bridges_stand())
+    shop.close()
+    ids = filled(tmp_path / "old.db", 2)
+    old, new = f"sqlite:///{tmp_path}/old.db", f"sqlite:///{tmp_path}/new.db"
+    said = sessile("move", old, new)
+    assert (said.code, said.out) == (2, "")
+    assert "bridges" in said.err
+    assert alive(old, ids) == 2
+    assert sessile("move", old, new, "--old-cookies-may-be-adopted-again").code == 0
+    assert alive(new, ids) == 2
 
 
 @pytest.mark.parametrize(

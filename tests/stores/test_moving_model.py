@@ -606,6 +606,7 @@ def test_a_copy_made_long_after_the_move_never_arrives(*, dies: bool) -> None:
     session_id = one.pick(0)
     one.begin("hangs", one.move(session_id))
     one.go(0)  # it has read the session
+    one.go(0)  # and found nothing in the new store that bars it
     drive(one.process_at_once().move(session_id))
     drive(one.process_at_once().end(session_id, one.tombstone(EndReason.ADMIN)))
     one.now += 400.0
@@ -631,14 +632,15 @@ def test_an_older_copy_never_takes_the_place_of_a_newer_one() -> None:
     one.sessions_in_the_old_store(["ann"])
     session_id = one.pick(0)
     one.begin("leaves a copy and dies", one.move(session_id))
-    one.go(0)
-    one.go(0)
+    for _ in range(3):
+        one.go(0)
     one.somebody_dies(0)
     one.begin("hangs", one.move(session_id))
     one.go(0)  # it has read the session
+    one.go(0)  # and found nothing in the new store that bars it
     drive(one.write_at_once(session_id))
     one.begin("moves", one.move(session_id))
-    for _ in range(5):
+    for _ in range(6):
         one.go(1)  # it has read the session, written over the copy, and looked once more
     for _ in range(3):
         one.go(0)  # create, load, and now it knows that its own is older

@@ -15,6 +15,7 @@ from ..core.keys import KeyRing
 from ..core.ports import Census, Store
 from ..core.record import PLAIN, Codec
 from ..core.sealing import SealedCodec
+from ..core.shutouts import standing_until
 from ..errors import ConfigurationError
 from ..stores import open_store
 from ..stores.memory import MemoryStore
@@ -30,6 +31,7 @@ _KEYS: Final = ENVIRONMENT
 def move(
     source: Annotated[str, typer.Argument(metavar="FROM", help="The store that sessions leave, as a URL.")],
     target: Annotated[str, typer.Argument(metavar="TO", help="The store that they move to, as a URL.")],
+    *,
     at_once: Annotated[int, typer.Option("--at-once", min=1, max=500, help="How many are moved at a time.")] = 16,
     from_sealed: Annotated[
         bool, typer.Option("--from-sealed", help=f"FROM is encrypted at rest, with the keys in {_KEYS}.")
@@ -37,25 +39,32 @@ def move(
     to_sealed: Annotated[
         bool, typer.Option("--to-sealed", help=f"TO is encrypted at rest, with the keys in {_KEYS}.")
     ] = False,
+    despite_bridges: Annotated[
+        bool,
+        typer.Option(
+            "--old-cookies-may-be-adopted-again",
+            help="Move although bridges to another library's sessions stand before FROM.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Move all sessions from one store to another while the application runs.
 
     First let every node open moving://?from=FROM&to=TO, so that it looks into both. Nobody is signed out, and what ends
-    meanwhile stays ended. It may be stopped at any time and run again. Exits with 1 if something is left to move.
+    meanwhile stays ended. It may be stopped at any time and run again. Exits with 1 if something is left in FROM.
     """
     if source == target:
         raise ConfigurationError("FROM and TO are the same store")
-    counted, left = asyncio.run(_move(source, target, at_once, (from_sealed, to_sealed)))
+    counted = asyncio.run(_move(source, target, at_once, (from_sealed, to_sealed), despite_bridges=despite_bridges))
     if as_json:
-        say_json({**vars(counted), "left": left})
+        say_json(vars(counted))
     else:
-        _say(counted, left)
-    if left or counted.wrong:
+        _say(counted)
+    if counted.left or counted.wrong:
         raise typer.Exit(1)
 
 
-async def _move(source: str, target: str, at_once: int, sealed: tuple[bool, bool]) -> tuple[Moved, int]:
+async def _move(source: str, target: str, at_once: int, sealed: tuple[bool, bool], *, despite_bridges: bool) -> Moved:
     codecs = _codecs(*sealed)
     async with contextlib.AsyncExitStack() as stack:
         stores = [
@@ -67,10 +76,15 @@ async def _move(source: str, target: str, at_once: int, sealed: tuple[bool, bool
                 raise ConfigurationError("memory:// lives and dies inside the application's process")
         if isinstance(stores[0], SqliteStore):
             check_database(stores[0].path)
+        until = await standing_until(stores[0])
+        if until is not None and until > time.time() and not despite_bridges:
+            raise ConfigurationError(
+                "bridges to another library's sessions stand before FROM, and what they remember does not move: old "
+                "cookies could be adopted again, after a sign-out too; finish with them first"
+            )
         before = await _live(stores[0])
         with Progress("Moving sessions", lambda: before) as progress:
-            counted = await Mover(Moving(*stores), at_once=at_once, progress=progress).run()
-    return counted, counted.busy
+            return await Mover(Moving(*stores), at_once=at_once, progress=progress).run()
 
 
 async def _live(store: Store) -> int | None:
@@ -87,19 +101,24 @@ def _codecs(*sealed: bool) -> tuple[Codec, ...]:
     return tuple(codec if one else PLAIN for one in sealed)
 
 
-def _say(counted: Moved, left: int) -> None:
+def _say(counted: Moved) -> None:
     rows = [
         ("moved", counted.moved),
         ("verified in the new store", counted.verified),
         ("left waiting by an earlier run, arrived now", counted.arrived),
         ("ended before they could be moved", counted.ended),
         ("written to faster than they could be moved", counted.busy),
+        ("held back: they left the new store before", counted.held),
+        ("not readable", counted.unreadable),
         ("not what was sent", counted.wrong),
+        ("still alive in the old store", counted.left),
     ]
     say_pairs([(name, f"{number:,}") for name, number in rows if number or name in ("moved", rows[1][0])])
     if counted.wrong:
         note("Some sessions are not what was sent: keep both stores, and report this.")
-    elif left:
+    elif counted.unreadable:
+        note(f"Some cannot be read: are --from-sealed and {_KEYS} as the old store needs them?")
+    elif counted.left:
         note("Run this again for what is left.")
     else:
         say("Nothing is left to move. When every node opens the new store alone, the old one may go.")

@@ -61,7 +61,7 @@ from ...core.record import PLAIN, Change, Codec, EndReason, Record, Tombstone
 from ...errors import ConfigurationError
 from ..url import StoreUrl
 from .creation import Creation, list_user
-from .journey import Journey
+from .journey import Held, Journey
 from .parking import has_moved, names, parked_id, parked_in
 
 
@@ -78,6 +78,8 @@ def open_url(url: StoreUrl, *, blocking: bool, codec: Codec = PLAIN) -> Moving:
     found = url.options({"from": str, "to": str, "create": _side, "from_sealed": _yes})
     if "from" not in found or "to" not in found:
         raise ConfigurationError("moving:// needs two stores: moving://?from=<URL>&to=<URL>")
+    if found["from"] == found["to"]:
+        raise ConfigurationError("moving:// was given the same store twice")
     old = open_store(found["from"], blocking=blocking, codec=codec if found.get("from_sealed", False) else PLAIN)
     new = open_store(found["to"], blocking=blocking, codec=codec)
     return Moving(old, new, create_in_old=found.get("create") == "old")
@@ -237,8 +239,8 @@ class Moving:
         finally:
             await self.new.close()
 
-    async def move(self, session_id: str) -> Record | Gone:
-        """Move one session. Return it as it moved, or why there was nothing to move.
+    async def move(self, session_id: str) -> Record | Gone | Held:
+        """Move one session. Return it as it moved, why there was nothing to move, or that it must stay.
 
         Raises:
             StoreUnavailable: it could not be moved now: others wrote to it too fast, or its copy's place is taken.

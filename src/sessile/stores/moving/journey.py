@@ -8,21 +8,26 @@ What makes it safe, whoever else is at work, another mover included:
 - A touch of the old record before the mover's second look is seen by it. A later one finds the copy, or the session in
   the new store: who touches does it in this order, old record, copy, and, if the mark stands by now, session.
 - A copy arrives if the mark names it. That happens once: the step that creates the session ends the copy.
+- What the new store remembers of an id is final there, so a session that once left it cannot arrive. It stays (`Held`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ...core.ports import Created, Ending, Gone, Loaded, Replaces, Stale, Taken
-from ...core.record import Change, EndReason, Record, Tombstone
+from ...core.record import Change, EndReason, Record, Tombstone, Unreadable
 from ...errors import StoreUnavailable
 from .parking import KEY, has_moved, moved, names, park, parked_id, parked_in
 
 ROUNDS: Final = 64  # each means that another request wrote to the same session meanwhile
 _ASIDE: Final = 300.0  # seconds that the mark of a copy which was put aside is kept
 _NONCE_BYTES: Final = 8
+
+
+class Held(NamedTuple):
+    """Say that a session stays in the old store: in the new one its id stands for one that left, or is unreadable."""
 
 
 class Journey:
@@ -59,14 +64,16 @@ class Journey:
                 break
         return isinstance(await self._new.load(session_id), Record)
 
-    async def move(self, session_id: str) -> Record | Gone:
-        """Move one session. Return it as it moved, or why there was nothing to move.
+    async def move(self, session_id: str) -> Record | Gone | Held:
+        """Move one session. Return it as it moved, why there was nothing to move, or that it must stay.
 
         Raises:
             StoreUnavailable: other requests wrote to it faster than it could be moved, or its copy's place is still
                 marked as ended; the next run will do.
         """
         found: Loaded = await self._old.load(session_id)
+        if isinstance(found, Record) and await self._is_barred(session_id):
+            return Held()
         seen: tuple[int, int] | None = None
         for _ in range(ROUNDS):
             if not isinstance(found, Record):
@@ -107,6 +114,14 @@ class Journey:
         """Return what stays of a copy that has arrived, or of a session that was taken back."""
         now = self._clock()
         return Tombstone(EndReason.MOVED, now, now + _ASIDE, user)
+
+    async def _is_barred(self, session_id: str) -> bool:
+        """Tell whether a session could not arrive, and would be lost where it has not ended.
+
+        So it is with one that has moved out of the new store, and is moved back while the mark of that still stands.
+        """
+        there: Loaded = await self._new.load(session_id)
+        return has_moved(there) or isinstance(there, Unreadable)
 
     async def _park(self, session_id: str, record: Record, *, again: bool) -> str | None:
         """Put a copy of this state there and return its nonce. None: read the session again, for it must have changed.
