@@ -222,12 +222,12 @@ def _judged(claims: Mapping[str, Any], expected: Expected, now: float) -> Logout
     if until is None:
         return Why.TIME
     token_id = claims.get("jti")
-    if not _is_name(token_id):
+    if not is_name(token_id):
         return Why.CLAIMS
     subject, sid = claims.get("sub"), claims.get("sid")
     if subject is None and sid is None:
         return Why.SUBJECT
-    if not ((subject is None or _is_name(subject)) and (sid is None or _is_name(sid))):
+    if not ((subject is None or is_name(subject)) and (sid is None or is_name(sid))):
         return Why.SUBJECT
     return LogoutToken(expected.issuer, subject, sid, token_id, claims["iat"], until, offline)
 
@@ -268,5 +268,6 @@ def _is_time(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e12
 
 
-def _is_name(value: object) -> TypeGuard[str]:
+def is_name(value: object) -> TypeGuard[str]:
+    """Tell whether a value can name a user, a session or a token."""
     return isinstance(value, str) and 0 < len(value) <= _MAX_NAME and value.isprintable()
