@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -293,55 +291,6 @@ async def test_another_users_app_and_a_changed_secret_open_nothing(bench: Factor
     await bench.ground.vault.write(Write("totp:moved:1", item.value, 0, "ada"))
     with pytest.raises(StoreSchema):
         await ada.run(bench.totp.verify, bench.code(key))
-
-
-RACER = """
-import sys, time
-from tests.auth.factor_bench import FactorBench
-from sessile.testing.clock import FrozenClock
-from tests.core.rig import facts
-vault, verb, code, now, go = sys.argv[1:]
-bench = FactorBench(vault=vault, clock=FrozenClock(float(now)))
-session = bench.sessions.open(facts(None))
-session.login("ada", pending=True)
-print("ready", flush=True)
-sys.stdin.readline()
-door, _, name = verb.partition(".")
-print(type(getattr(getattr(bench, door), name)(session, code)).__name__, session.is_authenticated)
-"""
-
-
-@requirement("R91", "R92")
-@pytest.mark.slow
-@pytest.mark.parametrize("verb", ["totp.verify", "recovery.use"])
-async def test_of_processes_that_use_one_code_at_once_one_wins(verb: str, tmp_path: Path) -> None:
-    """Four real ones, on one file, five times."""
-    vault = f"sqlite:///{tmp_path}/v.db"
-    bench = FactorBench(vault=vault)
-    browser = bench.browser()
-    await browser.login()
-    key = await bench.enrol(browser)
-    saved = list(await browser.run(bench.recovery.generate))
-    for _ in range(5):
-        bench.clock.advance(60)
-        await bench.totp.flow.throttle.clear("ada")  # the losers of the last round had to wait
-        await bench.recovery.flow.throttle.clear("ada")
-        code = bench.code(key) if verb == "totp.verify" else saved.pop()
-        command = [sys.executable, "-c", RACER, vault, verb, code, str(bench.clock()), "go"]
-        racers = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220
-            for _ in range(4)
-        ]
-        for racer in racers:
-            assert racer.stdout is not None
-            assert racer.stdout.readline() == "ready\n"
-        for racer in racers:
-            assert racer.stdin is not None
-            racer.stdin.write("go\n")
-            racer.stdin.flush()
-        got = sorted(racer.communicate(timeout=60)[0].strip() for racer in racers)
-        assert got == ["Proved True"] + ["Refused False"] * 3
-    await bench.close()
 
 
 # -- recovery codes ----------------------------------------------------------------------------------------------------
