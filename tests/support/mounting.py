@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import ModuleType
 from typing import Any, Final
@@ -35,10 +35,21 @@ MakeSite = Callable[[Any], Site]
 class Browser:
     """Ask as a page of the same origin does, whatever answers."""
 
-    def __init__(self, send: Callable[..., Awaitable[httpx.Response]], door: Door, site: Site) -> None:
-        self._send = send
+    def __init__(self, client: httpx.Client | httpx.AsyncClient, door: Door, site: Site) -> None:
+        self._client = client
         self.door = door
         self.site = site
+
+    @property
+    def jar(self) -> httpx.Cookies:
+        """Return this browser's cookies."""
+        return self._client.cookies
+
+    def another(self) -> Browser:
+        """Return another browser before the same application, with no cookies yet."""
+        transport: Any = self._client._transport
+        kind = httpx.Client if isinstance(self._client, httpx.Client) else httpx.AsyncClient
+        return Browser(kind(transport=transport, base_url=ORIGIN), self.door, self.site)
 
     async def get(self, path: str, **more: Any) -> httpx.Response:
         """Follow a link."""
@@ -50,8 +61,10 @@ class Browser:
 
     async def request(self, method: str, path: str, **more: Any) -> httpx.Response:
         """Send any request; `headers` replace those of a page."""
-        headers = {"sec-fetch-site": "same-origin", "origin": ORIGIN, "accept": "text/html"}
-        return await self._send(method, path, headers=more.pop("headers", headers), **more)
+        headers = more.pop("headers", {"sec-fetch-site": "same-origin", "origin": ORIGIN, "accept": "text/html"})
+        if isinstance(self._client, httpx.Client):
+            return await asyncio.to_thread(self._client.request, method, path, headers=headers, **more)
+        return await self._client.request(method, path, headers=headers, **more)
 
 
 @asynccontextmanager
@@ -118,14 +131,10 @@ def _application(framework: str, door: Any, site: Site) -> Any:
 async def _browsing(app: Any, door: Door, site: Site, *, blocking: bool) -> AsyncIterator[Browser]:
     if blocking:
         with httpx.Client(transport=httpx.WSGITransport(app), base_url=ORIGIN) as client:
-
-            async def send(*args: Any, **more: Any) -> httpx.Response:
-                return await asyncio.to_thread(client.request, *args, **more)
-
-            yield Browser(send, door, site)
+            yield Browser(client, door, site)
     else:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN) as asking:
-            yield Browser(asking.request, door, site)
+            yield Browser(asking, door, site)
 
 
 def module(name: str, **contents: Any) -> ModuleType:

@@ -44,6 +44,8 @@ class FileMailer:
         message.set_content(text)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.folder / f"{time.time_ns()}-{secrets.token_hex(4)}.eml"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        part = path.with_suffix(".part")  # who watches the folder must not read half a message
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(bytes(message))
+        part.rename(path)
