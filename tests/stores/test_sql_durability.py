@@ -177,7 +177,7 @@ def test_an_end_is_confirmed_when_every_standby_has_it(primary: Server, blocking
         with frozen(follower):
             start = time.monotonic()
             assert not confirmed(made, blocking=blocking)
-            assert 0.9 < time.monotonic() - start < 3
+            assert 0.9 < time.monotonic() - start < 15
             assert confirmed(made, "confirm=primary", blocking=blocking)
         assert confirmed(made, blocking=blocking)
 
