@@ -11,7 +11,7 @@ import typer
 
 from ..errors import ConfigurationError
 from . import targets
-from .checks import Finding, examine, refused
+from .checks import Finding, examine, examine_vault, refused, sorted_by_weight
 from .output import JsonOption, clean, is_terminal, note, say_json, say_row
 from .store import ENVIRONMENT
 
@@ -36,6 +36,10 @@ def doctor(
             "--url", "--store", envvar=ENVIRONMENT, metavar="URL", help="A store alone, if no target is given."
         ),
     ] = None,
+    vault: Annotated[
+        str | None,
+        typer.Option("--vault", metavar="URL", help="A vault, alone or beside the others.", show_default=False),
+    ] = None,
     production: Annotated[
         bool | None,
         typer.Option(
@@ -50,7 +54,9 @@ def doctor(
 
     Each finding names the requirement that it fails and how to mend it. Exits with 1 if something is unsafe.
     """
-    findings = _findings(target, django, url, production)
+    findings = _findings(target, django, url, production) if target or django or url or not vault else ()
+    if vault:
+        findings = sorted_by_weight((*findings, *examine_vault(targets.of_vault(vault))))
     failed = sum(one.severity == "fail" for one in findings)
     if as_json:
         say_json({"failed": failed, "findings": [one._asdict() for one in findings]})

@@ -20,6 +20,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..adapters.discovery import Door, sessions_of
+from ..auth.vaults import open_vault
+from ..auth.vaults.memory import MemoryVault
+from ..auth.vaults.sqlite import SqliteVault
 from ..core.bridge import drive
 from ..core.keyfile import ENVIRONMENT
 from ..core.keys import KeyRing
@@ -140,6 +143,24 @@ def of_url(url: str) -> Deployment:
     return Deployment(production=production, keys=keys, store=_store(store), workers=_workers())
 
 
+def of_vault(url: str) -> StoreFacts:
+    """Return the facts of a vault's URL; nothing is created.
+
+    Raises:
+        ConfigurationError: the URL names no vault.
+    """
+    vault = open_vault(url, blocking=True)
+    try:
+        if isinstance(vault, MemoryVault):
+            return StoreFacts(kind="memory")
+        if isinstance(vault, SqliteVault):
+            return StoreFacts(kind="sqlite", files=_files(vault.path), journal=_journal(vault.path))
+        unreachable = Diagnosis("fail", "unreachable", "R45", "the vault did not answer: {}", "Nobody can sign in.")
+        return StoreFacts(kind=type(vault).__name__, diagnoses=_diagnosed(vault, unreachable))
+    finally:
+        drive(vault.close())
+
+
 def _imported(module: str) -> Any:
     if "" not in sys.path:
         sys.path.insert(0, "")
@@ -187,21 +208,20 @@ def _workers() -> int | None:
 def _store(store: Store) -> StoreFacts:
     powers = {"index": UserIndex, "epochs": Epochs, "census": Census}
     lacks = frozenset(name for name, power in powers.items() if not isinstance(store, power))
-    diagnoses = _diagnosed(store)
+    means = "Every request that carries a session is answered with 503."
+    diagnoses = _diagnosed(store, Diagnosis("fail", "store-unreachable", "R45", "the store did not answer: {}", means))
     if isinstance(store, MemoryStore):
         return StoreFacts(kind="memory", lacks=lacks, diagnoses=diagnoses)
     if isinstance(store, InCookies):
         # What it says of itself tells whether sessions end; what they are, nobody can list.
         return StoreFacts(kind="cookie", lacks=frozenset({"census"}), diagnoses=diagnoses)
     if isinstance(store, SqliteStore):
-        beside = [store.path.with_name(store.path.name + suffix) for suffix in ("-wal", "-shm")]
-        files = (_file(store.path), *(_file(path) for path in beside if path.exists()))
-        return StoreFacts(kind="sqlite", lacks=lacks, files=files, journal=_journal(store.path))
+        return StoreFacts(kind="sqlite", lacks=lacks, files=_files(store.path), journal=_journal(store.path))
     return StoreFacts(kind=type(store).__name__, lacks=lacks, diagnoses=diagnoses)
 
 
-def _diagnosed(store: Store) -> tuple[Diagnosis, ...]:
-    """Ask a store what it thinks of its server; it may have been opened for either door."""
+def _diagnosed(store: object, unreachable: Diagnosis) -> tuple[Diagnosis, ...]:
+    """Ask a store or a vault what it thinks of its server; it may have been opened for either door."""
     if not isinstance(store, Diagnosable):
         return ()
     try:
@@ -210,8 +230,13 @@ def _diagnosed(store: Store) -> tuple[Diagnosis, ...]:
         except (WouldBlock, RuntimeError):  # it waits for an event loop, or misses one
             return asyncio.run(store.diagnose())
     except StoreError as error:
-        means = "Every request that carries a session is answered with 503."
-        return (Diagnosis("fail", "store-unreachable", "R45", f"the store did not answer: {error}", means),)
+        return (unreachable._replace(found=unreachable.found.format(error)),)
+
+
+def _files(database: Path) -> tuple[FileFacts, ...]:
+    """Return the facts of a database of SQLite's, and of what it keeps beside it."""
+    beside = [database.with_name(database.name + suffix) for suffix in ("-wal", "-shm")]
+    return (_file(database), *(_file(path) for path in beside if path.exists()))
 
 
 def _file(path: Path) -> FileFacts:

@@ -38,9 +38,11 @@ from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.types import TypeEngine
 
+from ...core.ports import Diagnosis
 from ...core.session import MAX_USER_BYTES
 from ...stores.sql.address import Address, read
-from ...stores.sql.database import Database
+from ...stores.sql.database import LOST, Database, alone
+from ...stores.sql.diagnosis import Subject, look
 from ...stores.sql.faults import Fault, Names, fault_of
 from ...stores.sql.link import AnyLink
 from ...stores.sql.migrations import TABLE_MYSQL, Plan
@@ -73,6 +75,17 @@ _MYSQL: Final = (
 PLAN: Final = Plan(
     Names("vault", "vault's database", "vault's tables", "sessile migrate --vault URL"), _POSTGRESQL, _MYSQL
 )
+_SUBJECT: Final = Subject(
+    plan=PLAN,
+    table="the vault's table",
+    one="An item",
+    held="who has an account",
+    lost="writes",
+    then=" Codes that were used are good again.",
+    emptied="all passwords, keys and codes are gone",
+    unreadable="Nobody can sign in.",
+    confirmed=None,
+)
 
 
 def vault_table(metadata: MetaData, *, prefix: str = PREFIX) -> Table:
@@ -102,8 +115,8 @@ class Queries(Statements):
 
     def __init__(self, dialect: Dialect, prefix: str, schema: str | None) -> None:
         metadata = MetaData(schema=schema)
-        super().__init__(dialect, meta_table(metadata, prefix=prefix), "vault")
-        self._table = table = vault_table(metadata, prefix=prefix)
+        table = vault_table(metadata, prefix=prefix)
+        super().__init__(dialect, table, meta_table(metadata, prefix=prefix), "vault")
         by_key, columns = table.c.name == bindparam("key"), (table.c.name, *_contents(table))
         same = table.c.version == bindparam("read_version")
         owned = table.c.owner == bindparam("by")
@@ -129,13 +142,13 @@ class Queries(Statements):
 
     def delete_all(self, keys: list[bytes]) -> Any:
         """Return the DELETE of rows."""
-        return delete(self._table).where(self._table.c.name.in_(keys))
+        return delete(self.main).where(self.main.c.name.in_(keys))
 
     def _insert(self) -> Insert:
         values = _values(("name", *_CONTENTS))
         if self.postgresql:
-            return postgresql.insert(self._table).values(values).on_conflict_do_nothing()
-        return insert(self._table).values(values)
+            return postgresql.insert(self.main).values(values).on_conflict_do_nothing()
+        return insert(self.main).values(values)
 
 
 _CONTENTS: Final = ("value", "version", "owner", "expires_at")
@@ -183,6 +196,7 @@ class SqlVault(Database[Queries]):
             migrate=migrate == "auto",
             pgbouncer=pgbouncer,
         )
+        self._pgbouncer = pgbouncer
 
     async def get(self, key: str) -> Item | None:
         """Return the item, expired or not, by one SELECT."""
@@ -217,6 +231,11 @@ class SqlVault(Database[Queries]):
             if not batch:
                 break
         return removed
+
+    async def diagnose(self) -> tuple[Diagnosis, ...]:
+        """Look at the server: its durability, its limits, its clock, the way to it, and the schema."""
+        work = partial(look, subject=_SUBJECT, pgbouncer=self._pgbouncer)
+        return await self._attempt(partial(alone, work), lost=LOST)
 
 
 def open_url(url: StoreUrl, *, blocking: bool) -> SqlVault:

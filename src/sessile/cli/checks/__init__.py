@@ -8,18 +8,18 @@ ok         examined, and as it should be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from ..deployment import Deployment
+from ..deployment import Deployment, StoreFacts
 from .bridges import bridges
 from .channel import cookie, guard, proxies, sign_out
 from .finding import Finding
 from .limits import clock, limits
 from .start import framework, mode, refused, sinks, start
-from .storage import keys, store
+from .storage import keys, store, vault
 
-__all__ = ["Finding", "examine", "refused"]
+__all__ = ["Finding", "examine", "examine_vault", "refused", "sorted_by_weight"]
 
 Check = Callable[[Deployment], Iterator[Finding]]
 
@@ -42,5 +42,14 @@ CHECKS: Final[tuple[Check, ...]] = (
 
 def examine(deployment: Deployment) -> tuple[Finding, ...]:
     """Return what all checks find, the worst first."""
-    found = [finding for check in CHECKS for finding in check(deployment)]
+    return sorted_by_weight(finding for check in CHECKS for finding in check(deployment))
+
+
+def examine_vault(facts: StoreFacts) -> tuple[Finding, ...]:
+    """Return what is found of a vault, the worst first."""
+    return sorted_by_weight(vault(facts))
+
+
+def sorted_by_weight(found: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return findings, the worst first."""
     return tuple(sorted(found, key=lambda one: ("fail", "warn", "ok").index(one.severity)))

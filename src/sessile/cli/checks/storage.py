@@ -116,29 +116,7 @@ def _memory(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _sqlite(store: StoreFacts) -> Iterator[Finding]:
-    for file in store.files:
-        yield from _private(file, "database", "R99", "can read what sessions hold")
-    database = store.files[0] if store.files else None
-    if database is not None:
-        folder = database.folder_mode
-        if folder is not None and folder & _OTHERS_WRITE and not folder & _STICKY:
-            yield Finding(
-                "fail",
-                "database-folder",
-                "R46",
-                f"others can write to the folder of {database.name}",
-                "They can put another database in its place, with sessions of their making.",
-                "Give the database a folder with mode 700.",
-            )
-        if database.filesystem in _NETWORKED:
-            yield Finding(
-                "fail",
-                "database-network",
-                "R42",
-                f"{database.name} is on a network share ({database.filesystem})",
-                "SQLite cannot lock it reliably: an ended session may come back, the file may be damaged.",
-                "Keep it on a local disk.",
-            )
+    yield from _database(store, "database", "can read what sessions hold", "an ended session may come back")
     if store.journal not in ("", "wal"):
         yield Finding(
             "warn",
@@ -148,3 +126,47 @@ def _sqlite(store: StoreFacts) -> Iterator[Finding]:
             "Readers wait for writers until the application has opened it, which switches WAL mode on.",
             "Start the application once; if this stays, the file system does not support WAL.",
         )
+
+
+def vault(store: StoreFacts) -> Iterator[Finding]:
+    """Look at where what belongs to users is kept."""
+    if store.kind == "memory":
+        yield Finding(
+            "warn",
+            "vault-memory",
+            "R91",
+            "the vault is in the memory of one process",
+            "A restart forgets every password and key, and another worker knows none of them.",
+            "Use sqlite:///accounts.db on one machine, postgresql:// or mariadb:// on several.",
+        )
+    elif store.kind == "sqlite":
+        reads = "can read who has an account and how they sign in"
+        yield from _database(store, "vault", reads, "a code that was used may be good again")
+    for one in store.diagnoses:
+        yield Finding(*one._replace(code=f"vault-{one.code}"))
+
+
+def _database(store: StoreFacts, code: str, reads: str, again: str) -> Iterator[Finding]:
+    for file in store.files:
+        yield from _private(file, code, "R99", reads)
+    database = store.files[0] if store.files else None
+    if database is not None:
+        folder = database.folder_mode
+        if folder is not None and folder & _OTHERS_WRITE and not folder & _STICKY:
+            yield Finding(
+                "fail",
+                f"{code}-folder",
+                "R46",
+                f"others can write to the folder of {database.name}",
+                "They can put another database in its place, with what they like in it.",
+                "Give the database a folder with mode 700.",
+            )
+        if database.filesystem in _NETWORKED:
+            yield Finding(
+                "fail",
+                f"{code}-network",
+                "R42",
+                f"{database.name} is on a network share ({database.filesystem})",
+                f"SQLite cannot lock it reliably: {again}, the file may be damaged.",
+                "Keep it on a local disk.",
+            )

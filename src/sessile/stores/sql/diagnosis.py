@@ -6,12 +6,13 @@ import re
 import time
 from collections.abc import Iterator
 from ipaddress import ip_address
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ...core.ports import Diagnosis
 from ...errors import StoreSchema
 from . import migrations
-from .link import Link
+from .link import AnyLink
+from .migrations import Plan
 
 _CLOCKS: Final = 2.0  # seconds that clocks may be apart without a word
 _OLDEST: Final = {"PostgreSQL": (13, 0), "MariaDB": (10, 6), "MySQL": (8, 0)}
@@ -32,6 +33,38 @@ _MYSQL_TABLE: Final = """SELECT engine, row_format, table_collation FROM informa
     WHERE table_schema = database() AND table_name = '{table}'"""
 
 
+class Subject(NamedTuple):
+    """Say what is kept in a database, in the words of findings, and what follows if some of it is lost.
+
+    `confirmed`: whether standbys are asked before an end is called confirmed; None: nothing is ended.
+    """
+
+    plan: Plan
+    table: str
+    one: str
+    held: str
+    lost: str
+    then: str
+    emptied: str
+    unreadable: str
+    confirmed: bool | None
+
+
+def sessions(*, replicas: bool) -> Subject:
+    """Return the words for sessions."""
+    return Subject(
+        plan=migrations.SESSIONS,
+        table="the session table",
+        one="A session",
+        held="sessions",
+        lost="ends",
+        then="",
+        emptied="everybody is signed out, and tombstones are gone",
+        unreadable="No session can be read.",
+        confirmed=replicas,
+    )
+
+
 class _Server(NamedTuple):
     """Hold what is asked of either kind."""
 
@@ -43,32 +76,34 @@ class _Server(NamedTuple):
     client: str | None
 
 
-def look(link: Link, *, pgbouncer: bool, replicas: bool) -> tuple[Diagnosis, ...]:
+def look(link: AnyLink[Any], *, subject: Subject, pgbouncer: bool) -> tuple[Diagnosis, ...]:
     """Look at the server, table and way to them."""
     before = time.time()
-    found = list(_postgresql(link, before, pgbouncer, replicas) if link.queries.postgresql else _mysql(link, before))
-    found.append(_schema(link))
+    ask = _postgresql if link.queries.postgresql else _mysql
+    found = list(ask(link, before, subject, pgbouncer))
+    found.append(_schema(link, subject))
     return tuple(found)
 
 
-def _postgresql(link: Link, before: float, pgbouncer: bool, replicas: bool) -> Iterator[Diagnosis]:  # noqa: FBT001
-    table = f"'{link.queries.tables.session.fullname}'"
+def _postgresql(link: AnyLink[Any], before: float, subject: Subject, pgbouncer: bool) -> Iterator[Diagnosis]:  # noqa: FBT001
+    table = f"'{link.queries.main.fullname}'"
     row = link.fetch_text(_POSTGRESQL.format(table=table))[0]
     version, isolation, clock, tls, client, fsync, pages, commit, standbys, backend, attached, seen, kind, mighty = row
-    yield from _common(_Server("PostgreSQL", version, isolation, float(clock), bool(tls), client), before)
+    yield from _common(_Server("PostgreSQL", version, isolation, float(clock), bool(tls), client), before, subject)
     if fsync != "on":
-        yield _fail("sql-durability", "R51", "fsync is off", "A power cut loses ends, or the database.", "fsync = on")
+        means = f"A power cut loses {subject.lost}, or the database.{subject.then}"
+        yield _fail("sql-durability", "R51", "fsync is off", means, "fsync = on")
     elif pages != "on":
         means = "A power cut can leave half-written pages, which cannot be recovered."
         yield _fail("sql-durability", "R51", "full_page_writes is off", means, "full_page_writes = on")
     else:
-        found = f"commits are flushed (synchronous_commit is {commit}, and at least on for ends)"
+        found = f"commits are flushed (synchronous_commit is {commit}, and at least on for {subject.lost})"
         yield Diagnosis("ok", "sql-durability", "R51", found)
     if kind == "u":
-        means = "A crash of the server empties it: everybody is signed out, and tombstones are gone."
-        yield _fail("sql-unlogged", "R51", "the session table is unlogged", means, "ALTER TABLE … SET LOGGED")
-    if attached and replicas:
-        yield from _replicas(int(attached), int(seen), standbys)
+        means = f"A crash of the server empties it: {subject.emptied}."
+        yield _fail("sql-unlogged", "R51", f"{subject.table} is unlogged", means, "ALTER TABLE … SET LOGGED")
+    if attached and subject.confirmed is not False:
+        yield from _replicas(int(attached), int(seen), standbys, subject)
     if backend != link.backend() and not pgbouncer:
         yield Diagnosis(
             "warn",
@@ -85,12 +120,13 @@ def _postgresql(link: Link, before: float, pgbouncer: bool, replicas: bool) -> I
             "R48",
             "the application connects as a superuser",
             "Whoever gets hold of its password owns the server.",
-            "Give it a role that may SELECT, INSERT, UPDATE and DELETE on the session tables, and owns nothing else.",
+            f"Give it a role that may SELECT, INSERT, UPDATE and DELETE on the {subject.plan.names.tables}, and owns"
+            " nothing else.",
         )
 
 
-def _replicas(attached: int, seen: int, standbys: str) -> Iterator[Diagnosis]:
-    if seen < attached:
+def _replicas(attached: int, seen: int, standbys: str, subject: Subject) -> Iterator[Diagnosis]:
+    if subject.confirmed and seen < attached:
         yield Diagnosis(
             "warn",
             "sql-replicas",
@@ -105,15 +141,20 @@ def _replicas(attached: int, seen: int, standbys: str) -> Iterator[Diagnosis]:
             "sql-replicas",
             "R51",
             "standbys are attached and none is synchronous",
-            "A failover may lose the last writes. Ends wait up to a second for every standby to have them, and are"
-            " reported as unconfirmed if one is late.",
-            "Set synchronous_standby_names, so that no acknowledged end can be lost.",
+            "A failover may lose the last writes."
+            + (
+                " Ends wait up to a second for every standby to have them, and are reported as unconfirmed if one is"
+                " late."
+                if subject.confirmed
+                else subject.then
+            ),
+            "Set synchronous_standby_names, so that nothing that was acknowledged can be lost.",
         )
     else:
         yield Diagnosis("ok", "sql-replicas", "R51", "a synchronous standby has what is acknowledged")
 
 
-def _mysql(link: Link, before: float) -> Iterator[Diagnosis]:
+def _mysql(link: AnyLink[Any], before: float, subject: Subject, _pgbouncer: bool) -> Iterator[Diagnosis]:  # noqa: FBT001
     isolation = "transaction_isolation"
     version = str(link.fetch_text("SELECT version()")[0][0])
     product = "MariaDB" if "mariadb" in version.lower() else "MySQL"
@@ -124,14 +165,17 @@ def _mysql(link: Link, before: float) -> Iterator[Diagnosis]:
     cipher = link.fetch_text("SHOW SESSION STATUS LIKE 'Ssl_cipher'")
     client = str(user).rpartition("@")[2]
     yield from _common(
-        _Server(product, version, str(level), float(clock), bool(cipher and cipher[0][1]), client), before
+        _Server(product, version, str(level), float(clock), bool(cipher and cipher[0][1]), client),
+        before,
+        subject,
     )
     if int(flush) != 1:
         mend = "innodb_flush_log_at_trx_commit = 1"
         found = f"innodb_flush_log_at_trx_commit is {flush}"
-        yield _fail("sql-durability", "R51", found, "A power cut loses the ends of the last second.", mend)
+        means = f"A power cut loses the {subject.lost} of the last second.{subject.then}"
+        yield _fail("sql-durability", "R51", found, means, mend)
     elif int(binary_log) and int(sync) != 1:
-        means = "A power cut loses the last ends: recovery undoes what the binary log has not."
+        means = f"A power cut loses the last {subject.lost}: recovery undoes what the binary log has not.{subject.then}"
         yield _fail("sql-durability", "R51", f"sync_binlog is {sync}", means, "sync_binlog = 1")
     elif str(double_write) in ("0", "OFF"):
         means = "A power cut can leave half-written pages, which cannot be recovered."
@@ -140,36 +184,39 @@ def _mysql(link: Link, before: float) -> Iterator[Diagnosis]:
         yield Diagnosis("ok", "sql-durability", "R51", "commits are flushed")
     if int(packet) < _PACKET:
         found = f"max_allowed_packet is {int(packet):,} bytes"
-        means = "A session travels in hexadecimal: one of half that size cannot be stored."
+        means = f"{subject.one} travels in hexadecimal: one of half that size cannot be stored."
         yield Diagnosis("warn", "sql-packet", "R45", found, means, "max_allowed_packet = 16M")
     if int(read_only):
         means = "A replica, or a primary that was demoted: nobody can sign in or out."
         yield _fail("sql-read-only", "R45", "the server is read-only", means, "Name the primary in the URL.")
-    for engine, row_format, collation in link.fetch_text(_MYSQL_TABLE.format(table=link.queries.tables.session.name)):
+    for engine, row_format, collation in link.fetch_text(_MYSQL_TABLE.format(table=link.queries.main.name)):
         if str(engine) != "InnoDB":
-            means = "It knows no transactions: ends can be half done, and writes get lost."
-            yield _fail("sql-engine", "R42", f"the session table's engine is {engine}", means, "ENGINE = InnoDB")
+            means = f"It knows no transactions: {subject.lost} can be half done, or get lost."
+            yield _fail("sql-engine", "R42", f"the engine of {subject.table} is {engine}", means, "ENGINE = InnoDB")
         if str(row_format).lower() != "dynamic":
-            found = f"the session table's row format is {str(row_format).lower()}"
-            means = "Large sessions keep a part of their data beside the key; reads touch more pages."
+            found = f"the row format of {subject.table} is {str(row_format).lower()}"
+            means = "Large rows keep a part of their data beside the key; reads touch more pages."
             yield Diagnosis("warn", "sql-row-format", "R43", found, means, "ALTER TABLE … ROW_FORMAT = DYNAMIC")
         if not str(collation).startswith("utf8mb4"):
-            found = f"the session table's collation is {collation}"
+            found = f"the collation of {subject.table} is {collation}"
             yield Diagnosis("warn", "sql-charset", "R49", found, "Sessile's own is utf8mb4.", "CHARSET = utf8mb4")
 
 
-def _common(server: _Server, before: float) -> Iterator[Diagnosis]:
+def _common(server: _Server, before: float, subject: Subject) -> Iterator[Diagnosis]:
     oldest = _OLDEST[server.product]
     name = f"{server.product} {server.version[:40]!r}"
     if _numbers(server.version) < oldest:
         wanted = ".".join(map(str, oldest))
-        means = "It lacks what the store needs (SKIP LOCKED), or is no longer maintained."
+        means = "It lacks what is needed (SKIP LOCKED), or is no longer maintained."
         yield _fail("sql-version", "R45", f"the server is {name}", means, f"Use {wanted} or newer.")
     else:
         yield Diagnosis("ok", "sql-version", "R45", f"the server is {name}")
     isolation = server.isolation.lower().replace("-", " ")
     yield Diagnosis(
-        "ok", "sql-isolation", "R43", f"sessions are {isolation}; transactions of the store, read committed"
+        "ok",
+        "sql-isolation",
+        "R43",
+        f"sessions are {isolation}; transactions of the {subject.plan.names.thing}, read committed",
     )
     if not server.tls and not _is_loopback(server.client):
         yield Diagnosis(
@@ -177,7 +224,7 @@ def _common(server: _Server, before: float) -> Iterator[Diagnosis]:
             "sql-transport",
             "R48",
             "the database is reached over the network without TLS",
-            "Who can read that network reads sessions and the password; who can write to it is everybody.",
+            f"Who can read that network reads {subject.held} and the password; who can write to it is everybody.",
             "PostgreSQL: ?sslmode=verify-full&sslrootcert=…; MariaDB: ?ssl_ca=….",
         )
     else:
@@ -187,17 +234,19 @@ def _common(server: _Server, before: float) -> Iterator[Diagnosis]:
     if apart > _CLOCKS:
         found = f"the clocks of this machine and the database are {apart:.0f} s apart"
         means = (
-            "The store does not use the server's, but one of the two is wrong; nodes that differ end sessions early."
+            f"The {subject.plan.names.thing} does not use the server's, but one of the two is wrong; nodes that differ"
+            " end sessions early."
         )
         yield Diagnosis("warn", "sql-clock", "R38", found, means, "Synchronise both (NTP).")
 
 
-def _schema(link: Link) -> Diagnosis:
+def _schema(link: AnyLink[Any], subject: Subject) -> Diagnosis:
+    names = subject.plan.names
     try:
-        migrations.check(link, migrations.SESSIONS)
+        migrations.check(link, subject.plan)
     except StoreSchema as error:
-        return _fail("sql-schema", "R45", str(error), "No session can be read.", "sessile migrate URL")
-    return Diagnosis("ok", "sql-schema", "R45", f"the session tables have schema {migrations.LATEST}")
+        return _fail("sql-schema", "R45", str(error), subject.unreadable, names.command)
+    return Diagnosis("ok", "sql-schema", "R45", f"the {names.tables} have schema {subject.plan.latest}")
 
 
 def _fail(code: str, requirement: str, found: str, means: str, mend: str) -> Diagnosis:

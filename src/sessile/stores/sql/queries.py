@@ -44,7 +44,7 @@ class Queries(Statements):
     """Hold the statements of sessions, and what encodes their records."""
 
     def __init__(self, dialect: Dialect, tables: Tables, codec: Codec) -> None:
-        super().__init__(dialect, tables.meta, "schema")
+        super().__init__(dialect, tables.session, tables.meta, "schema")
         self.tables = tables
         self.codec = codec
         self._session, self._epoch = session, epoch = tables.session, tables.epoch

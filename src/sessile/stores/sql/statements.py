@@ -36,16 +36,19 @@ class Sql(NamedTuple):
 
 
 class Statements(ABC):
-    """Hold the statements of one store for one kind of database. `row` of `meta` has the number of its schema.
+    """Hold the statements of one store for one kind of database.
+
+    `main` is its table of which most is asked; `row` of `meta` has the number of its schema.
 
     Raises:
         ConfigurationError: the database or its driver is none that is known.
     """
 
-    def __init__(self, dialect: Dialect, meta: Table, row: str) -> None:
+    def __init__(self, dialect: Dialect, main: Table, meta: Table, row: str) -> None:
         if dialect.name not in _KINDS or dialect.paramstyle not in _STYLES:
             raise ConfigurationError("the engine must be one of PostgreSQL (psycopg) or of MariaDB or MySQL (PyMySQL)")
         self._dialect = dialect
+        self.main = main
         self.postgresql = dialect.name == POSTGRESQL
         self.prefix = meta.name.removesuffix("meta")
         self.qualified = f"{meta.schema}.{self.prefix}" if meta.schema else self.prefix

@@ -110,7 +110,7 @@ class SqlStore(Database[Queries], Verbs):
 
     async def diagnose(self) -> tuple[Diagnosis, ...]:
         """Look at the server: its durability, its limits, its clock, the way to it, and the schema."""
-        work = partial(diagnosis.look, pgbouncer=self._pgbouncer, replicas=self._replicas)
+        work = partial(diagnosis.look, subject=diagnosis.sessions(replicas=self._replicas), pgbouncer=self._pgbouncer)
         return await self._attempt(partial(alone, work), lost=LOST)
 
     async def _confirm(self, ending: Ending) -> Ending:
