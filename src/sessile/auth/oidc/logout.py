@@ -5,8 +5,8 @@
 
 If the sessions' store fails, nothing has ended and the answer is an error. Whatever fails after that leaves the session
 ended: the page says what is known of the provider's session, and what is not. A provider tells nobody whether the user
-chose to stay signed in there (RP-Initiated Logout 1.0 §4); only its own logout token, which reaches every application
-that takes part and so this one too, shows that the session there has ended.
+chose to stay signed in there (RP-Initiated Logout 1.0 §4), not even by the back channel: oidc-provider sends the
+application that asked a logout token in both cases.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ _log: Final = logging.getLogger("sessile.oidc")
 class AtProvider(StrEnum):
     """Say what is known of the session at the provider."""
 
-    ENDED = "ended"
     RETURNED = "returned"
     UNREACHED = "unreached"
     UNSUPPORTED = "unsupported"
@@ -76,10 +75,6 @@ class Origins(Protocol):
         """Return where a session came from, also just after its end; None if from no provider."""
         ...
 
-    async def was_ended(self, came: Came) -> bool:
-        """Tell whether the provider's own sign-out of this session came by the back channel."""
-        ...
-
 
 class Leaving(Protocol):
     """Be one provider, as far as signing out must know it."""
@@ -110,7 +105,7 @@ class Intent(msgspec.Struct, frozen=True, array_like=True):
     at: float
     confirmed: bool
     everywhere: bool
-    came: tuple[str, str, str, str | None]
+    provider: str
 
 
 class _Hinted(msgspec.Struct):
@@ -184,12 +179,14 @@ class SignOut:
             session.logout()  # it began with the sign-out, for nothing else
         if not now < intent.at + LIFETIME:
             return html(logout_pages.nothing(signed_in=session.user_id is not None))
-        return html(self._pages(await self._returned(intent)))
+        leaving = self._providers.get(intent.provider)
+        title = intent.provider if leaving is None else leaving.title
+        return html(self._pages(SignedOut(intent.confirmed, intent.everywhere, title, AtProvider.RETURNED)))
 
     def _intended(self, session: Session, came: Came, endpoint: str, client: str, done: SignedOut) -> str:
         """Return where the browser goes, and keep in its new session what it is sent with."""
         state = secrets.token_urlsafe(24)
-        intent = Intent(state, self._ground.now, done.confirmed, done.everywhere, (*came[:3], came.sid))
+        intent = Intent(state, self._ground.now, done.confirmed, done.everywhere, came.provider)
         session[DATA] = msgspec.to_builtins(intent)
         query = {"client_id": client, "post_logout_redirect_uri": self._address + "/logged-out", "state": state}
         if came.id_token is not None:
@@ -202,17 +199,6 @@ class SignOut:
             query.pop("id_token_hint", None)
             target = _with_query(endpoint, query)
         return target
-
-    async def _returned(self, intent: Intent) -> SignedOut:
-        name, issuer, subject, sid = intent.came
-        leaving = self._providers.get(name)
-        try:
-            ended = await self._origins.was_ended(Came(name, issuer, subject, sid, None))
-        except StoreError:
-            ended = False
-        title = name if leaving is None else leaving.title
-        there = AtProvider.ENDED if ended else AtProvider.RETURNED
-        return SignedOut(intent.confirmed, intent.everywhere, title, there)
 
     async def _came(self, sid: str | None) -> tuple[Came | None, bool]:
         """Return where a session came from, and whether that could be looked up."""

@@ -18,7 +18,6 @@ _HERE: Final = {
     (False, True): "You are signed out here, in every browser. Not every copy of the store has confirmed it yet.",
 }
 _THERE: Final = {
-    "ended": "{provider} has confirmed that your session there has ended, too.",
     "returned": (
         "{provider} has sent you back. It does not say whether your session there has ended: if you chose to stay "
         "signed in there, you are, and other applications may be open."
