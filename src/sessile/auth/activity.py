@@ -46,7 +46,15 @@ KEPT: Final = 50
 SAME: Final = 86400.0
 _MOST_TASKS: Final = 1000
 _ENDS: Final = frozenset(
-    {EndReason.LOGOUT, EndReason.USER, EndReason.REPLAY, EndReason.BINDING, EndReason.ADMIN, EndReason.PROVIDER}
+    {
+        EndReason.LOGOUT,
+        EndReason.USER,
+        EndReason.REPLAY,
+        EndReason.BINDING,
+        EndReason.ADMIN,
+        EndReason.PROVIDER,
+        EndReason.SIGNAL,
+    }
 )
 _FACTORS: Final = frozenset({"password", "totp", "recovery", "passkey", "security-key", "touch", "email"})
 

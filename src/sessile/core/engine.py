@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -47,12 +47,14 @@ from .ports import (
     Gone,
     InCookies,
     Loaded,
+    Parting,
     Replaces,
     Stale,
     Store,
     Sweeping,
     Taken,
     UserIndex,
+    Witness,
 )
 from .record import Change, Context, Control, EndReason, Record, Tombstone, Unreadable
 from .requests import Facts
@@ -133,6 +135,8 @@ class Engine:
         # Who judges Authorization headers, and the limits of token families: set by `sessile.auth.tokens`.
         self.bearer: Bearer | None = None
         self.family_policy: Policy | None = None
+        # Who is told of ends before and after: set by `sessile.auth.signals`.
+        self.witness: Witness | None = None
 
     def take_over(self, bridges: tuple[OpenBridge, ...]) -> None:
         """Adopt the sessions of other libraries from now on.
@@ -369,7 +373,7 @@ class Engine:
     async def _refuse(self, nobody: Session, sid: str, control: Control, reason: EndReason) -> Session:
         """End a session for good, the moment that it is met dead (R36)."""
         nobody.ended = reason
-        self._told_ended(await self.store.end(sid, self._tombstone(reason, control.user)), reason)
+        await self._end_one(sid, reason, control.user)
         return nobody
 
     async def _replayed(self, nobody: Session, sid: str, control: Control, token: Token, *, behind: int) -> Session:
@@ -637,7 +641,7 @@ class Engine:
             record = Record(begun, session.whole() if data is None else data, now, self.policy.deadline(begun, now))
             sid = session_id(seed)
             replaces = self._replaces(session, sid, now) if takes_over else None
-            answer = await self.store.create(sid, record, replaces=replaces, limit=limit)
+            answer = await self._insert(sid, record, replaces, limit)
             match answer:
                 case Created(evicted):
                     for one in evicted:
@@ -659,6 +663,19 @@ class Engine:
                 case Gone(tombstone):
                     raise SessionGone(str(tombstone.reason) if tombstone else "gone")
         raise StoreUnavailable("a session changed faster than it could be renewed")
+
+    async def _insert(
+        self, sid: str, record: Record, replaces: Replaces | None, limit: int | None
+    ) -> Created | Taken | AtLimit | Stale | Gone:
+        """Insert a session; that it ends another one, and not only renews it, the witness is told."""
+        noted, parting = None, None if replaces is None else _parting(replaces)
+        if self.witness is not None and parting is not None:
+            noted = await self.witness.before(parting)
+        answer = await self.store.create(sid, record, replaces=replaces, limit=limit)
+        if noted is not None and self.witness is not None and parting is not None and parting.session is not None:
+            ended = Ending(((parting.session, parting.user),)) if isinstance(answer, Created) else None
+            await self.witness.after(noted, ended)
+        return answer
 
     def _allowed(self, session: Session, control: Control) -> int | None:
         """Return how many sessions this one's user may have; None: any number."""
@@ -685,9 +702,8 @@ class Engine:
         if len(waiting) < surplus and self.policy.on_limit == "refuse" and not control.pending:
             raise TooManySessions(limit)
         finished = [] if control.pending else [one for one in sessions if one not in waiting]
-        tombstone = self._tombstone(EndReason.LIMIT, control.user)
         for one in ([one for one in sessions if one in waiting] + finished)[:surplus]:
-            self._told_ended(await self.store.end(one, tombstone), EndReason.LIMIT)
+            await self._end_one(one, EndReason.LIMIT, control.user)
         return len(waiting) + len(finished) >= surplus
 
     async def _unfinished(self, sessions: list[str], user: str) -> frozenset[str]:
@@ -745,12 +761,10 @@ class Engine:
         user = None if base is None else base.control.user
         if session.everywhere and user is not None:
             return await self.end_user(user, EndReason.LOGOUT)
-        ending = await self.store.end(sid, self._tombstone(EndReason.LOGOUT, user))
-        self._told_ended(ending, EndReason.LOGOUT)
+        ending = await self._end_one(sid, EndReason.LOGOUT, user)
         family = None if base is None else family_of(base)
         if family is not None and family.parent is not None:
-            above = await self.store.end(family.parent, self._tombstone(EndReason.LOGOUT, user))
-            self._told_ended(above, EndReason.LOGOUT)
+            above = await self._end_one(family.parent, EndReason.LOGOUT, user)
             ending = Ending((*ending.ended, *above.ended), ending.confirmed and above.confirmed)
         return ending
 
@@ -800,8 +814,20 @@ class Engine:
             found = await self.store.load(sid)
             if not isinstance(found, Record) or found.control.user != user:
                 return Ending(())
-        ending = await self.store.end(sid, self._tombstone(reason, user))
-        self._told_ended(ending, reason)
+        return await self._end_one(sid, reason, user)
+
+    async def _end_one(self, sid: str, reason: EndReason, user: str | None) -> Ending:
+        return await self._witnessed(
+            Parting(reason, sid, user), lambda: self.store.end(sid, self._tombstone(reason, user))
+        )
+
+    async def _witnessed(self, parting: Parting, end: Callable[[], Coroutine[Any, Any, Ending]]) -> Ending:
+        """End sessions before the witness, if there is one; what it noted stands if the store fails, it looks later."""
+        noted = None if self.witness is None else await self.witness.before(parting)
+        ending = await end()
+        self._told_ended(ending, parting.reason)
+        if noted is not None and self.witness is not None:
+            await self.witness.after(noted, ending)
         return ending
 
     @property
@@ -820,9 +846,9 @@ class Engine:
         index = self.index
         if self.adoption is not None:
             await self.adoption.shutouts.close_user(user)
-        ending = await index.end_user(user, self._tombstone(reason, user), keep)
-        self._told_ended(ending, reason)
-        return ending
+        return await self._witnessed(
+            Parting(reason, None, user, keep), lambda: index.end_user(user, self._tombstone(reason, user), keep)
+        )
 
     async def end_everything(self) -> Ending:
         """End every session that exists now, in one step (R64)."""
@@ -1043,6 +1069,14 @@ class Engine:
                 sink(event)
             except Exception:  # noqa: BLE001 - what is told of was stored; an error would take the token from its browser
                 _log.exception("an event sink failed; it must not raise")
+
+
+def _parting(replaces: Replaces) -> Parting | None:
+    """Return the end of a session that is replaced, None if nobody's or if the same user goes on in the new one."""
+    left = replaces.tombstone
+    if left.user is None or left.successor:
+        return None
+    return Parting(left.reason, replaces.session_id, left.user)
 
 
 def _bytes(raw: msgspec.Raw | bytes | None) -> bytes | None:

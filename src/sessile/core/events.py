@@ -381,6 +381,7 @@ _ENDED = {
     EndReason.USER: "The user ended this session from another device.",
     EndReason.ADMIN: "An operator ended this session.",
     EndReason.PROVIDER: "The provider that the user signs in with ended this session.",
+    EndReason.SIGNAL: "An application that shares its signals with this one ended this session.",
     EndReason.LIMIT: "The oldest session ended to make room for a new one.",
     EndReason.EVERYTHING: "The session ended with all others of the application.",
     EndReason.EVICTED: "An anonymous session was evicted, because the store is full.",

@@ -308,6 +308,33 @@ class Revocations(Protocol):
         ...
 
 
+class Parting(NamedTuple):
+    """Say which sessions are about to end: one by its id, or, if `session` is None, all of `user` but those in `keep`.
+
+    `user` is None if whoever ends one session does not know whose it is.
+    """
+
+    reason: EndReason
+    session: str | None
+    user: str | None
+    keep: frozenset[str] = frozenset()
+
+
+class Witness(Protocol):
+    """Be told of ends, before and after: how other applications learn of them although a process may die in between.
+
+    No end waits for a witness to succeed: it raises nothing.
+    """
+
+    async def before(self, parting: Parting) -> object:
+        """Note what is about to end; return what `after` needs, None if nothing was noted."""
+        ...
+
+    async def after(self, noted: object, ending: Ending | None) -> None:
+        """Say what became of it; None: the store failed, or nothing was ended. Not called for what was not noted."""
+        ...
+
+
 @runtime_checkable
 class InCookies(Protocol):
     """Be the store that keeps nothing: sessions live in their browsers' cookies, sealed.

@@ -31,6 +31,7 @@ class EndReason(StrEnum):
     USER = "user"  # the user ended it from another device
     ADMIN = "admin"
     PROVIDER = "provider"  # where its user signs in said that it is over
+    SIGNAL = "signal"  # an application that shares its signals said so
     LIMIT = "limit"  # the concurrent-session limit made room
     EVERYTHING = "everything"  # all sessions of the application were ended
     EVICTED = "evicted"  # a bounded store made room
