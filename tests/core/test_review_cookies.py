@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import os
+import signal
 import sqlite3
-from collections.abc import Iterator
+from ast import literal_eval
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -43,6 +49,77 @@ class TestMarks:
         with pytest.raises(StoreError):
             ada.look()
         rig.close()
+
+    @requirement("R45")
+    def test_a_mark_that_is_nested_without_end_is_an_outage(self, tmp_path: Path) -> None:
+        """A file may hold anything."""
+        rig = Rig(SqliteRevocations(tmp_path / "ends.db", blocking=True))
+        ada = rig.browser().sign_in("ada")
+        rig.run(rig.engine.end_user("ada", EndReason.ADMIN))
+        with closing(sqlite3.connect(tmp_path / "ends.db")) as connection:
+            [(mark,)] = connection.execute("SELECT mark FROM user")
+            assert mark[0] == 0x93
+            connection.execute("UPDATE user SET mark = ?", (b"\x94" + mark[1:] + b"\x91" * 100_000 + b"\x01",))
+            connection.commit()
+        with pytest.raises(StoreError):
+            ada.look()
+        rig.close()
+
+
+def _fork(work: Callable[[], object]) -> bytes:
+    """Return what `work` says in a forked child."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        signal.alarm(30)  # rather than wait for a lock for good
+        try:
+            os.write(writing, repr(work()).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with os.fdopen(reading, "rb") as pipe:
+        return pipe.read()
+
+
+class TestForks:
+    """A worker that was forked after the application was loaded does not believe what it cannot check."""
+
+    @requirement("R61", "R62")
+    def test_what_signed_out_in_one_worker_is_not_alive_in_another(self) -> None:
+        """In memory, a child hears of no end but its own: so nothing that was issued elsewhere lives there."""
+        rig = Rig(open_revocations("memory://", blocking=True))
+        ada = rig.browser().sign_in("ada")
+        thief = ada.copy()
+        assert thief.look()[0] == "ada"
+        assert (
+            _fork(lambda: (thief.look()[0], ada.do(lambda session: session.logout()).sets_cookie)) == b"(None, False)"
+        )
+        assert thief.look()[0] == "ada"
+        ada.do(lambda session: session.logout())
+        assert thief.look()[0] is None
+        assert _fork(lambda: thief.look()[0]) == b"None"
+
+    @requirement("R61")
+    def test_a_child_serves_those_who_sign_in_there(self) -> None:
+        """Also if a thread of the parent held the lock."""
+        rig = Rig(open_revocations("memory://", blocking=True))
+        with rig.ends._lock:
+            assert _fork(lambda: rig.browser().sign_in("bob").look()[0]) == b"'bob'"
+
+    @requirement("R61")
+    def test_two_children_draw_different_nonces_and_numbers(self) -> None:
+        """Both come from the operating system, each time."""
+        rig = Rig(open_revocations("memory://", blocking=True))
+
+        def work() -> Any:
+            jar = rig.browser().sign_in("bob").jar
+            return base64.urlsafe_b64decode(jar[NAME][1:49])[:34], rig.ends._everything
+
+        said = [literal_eval(_fork(work).decode()) for _ in range(3)] + [work()]
+        assert len({head[:20] for head, _ in said}) == 4
+        assert len({head[22:] for head, _ in said}) == 4
+        assert len({number for _, number in said}) == 4
 
 
 class TestWhatIsShown:
@@ -86,7 +163,16 @@ class TestHeaders:
 
 
 class TestAnswers:
-    """No answer with a cookie of ours may be cached."""
+    """No answer with a cookie of ours may be cached, and none that may say what became of a session."""
+
+    @requirement("R19")
+    def test_a_page_that_says_that_a_session_has_ended_is_kept_apart(self, rig: Rig) -> None:
+        """It is shown to who had it, and not by a cache to everybody."""
+        ada = rig.browser().sign_in("ada")
+        rig.run(rig.engine.end_user("ada", EndReason.ADMIN))
+        session = ada.open()
+        assert session.ended is EndReason.ADMIN
+        assert dict(ada.answer(session).headers("public, max-age=600", None))["vary"] == "Cookie"
 
     @requirement("R19")
     def test_a_time_of_use_that_is_written_though_nobody_looked_is_not_cached(self, rig: Rig) -> None:

@@ -384,6 +384,24 @@ class _Redis(Contract):
         with pytest.raises(StoreSchema):
             self.alive(mine)
 
+    @requirement("R64")
+    def test_an_end_of_everything_that_was_lost_is_not_taken_for_the_next_one(self) -> None:
+        """A primary died with it; what was issued under it meanwhile must not come back under the number after."""
+        import redis
+
+        with closing(redis.Redis(port=shared(self.kind).port)) as client:
+            self.issued()
+            [key] = client.keys(f"{self.prefix}*:n")
+            for _ in range(5):
+                number = client.get(key)
+                self.run(self.ends.end_everything(NOW))
+                meanwhile = self.issued("ada")
+                client.set(key, number)  # the replica that took over had not heard of it
+                assert not self.alive(meanwhile)
+                self.run(self.ends.end_everything(NOW))
+                assert not self.alive(meanwhile)
+                assert int(number) < int(client.get(key)) < 2**53
+
     @requirement("R45", "R46")
     def test_nothing_that_stands_there_is_more_than_a_refusal(self) -> None:
         """Nested without end, or a number of thousands of digits."""

@@ -168,6 +168,8 @@ class CookieEngine(Engine):
     def commit_unchanged(self, session: Session) -> Answer | None:
         """Freeze a session that nothing is to be written of, and return its answer; None: it needs a commit."""
         base = session.base
+        if session.ended is not None:
+            session.accessed = True  # a page may say that it has ended, which is nobody else's (R19)
         if session.closed or (base is None and not session.accessed):
             session.closed = True
             return answers.NOTHING

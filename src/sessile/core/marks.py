@@ -6,7 +6,8 @@
                            another one                   ended, unless that end kept it and it was alive then
 
 Numbers only have to differ from all that were in use while a session of before may still be alive. Those of users are
-counted up from the time in milliseconds; that of everything begins at random, because it is kept for good.
+counted up from the time in milliseconds; that of everything begins at random, because it is kept for good, and goes on
+in steps at random, because a server may lose one: what was issued under that must not fit the next.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import msgspec
 from .ports import Claim
 from .record import EndReason, Tombstone
 
-_BITS: Final = 52  # exact in every language that a backend may count in
+_BITS: Final = 52  # exact in every language that a backend may count in: 2^53 is
+_STEP_BITS: Final = 20
 
 
 class UserMark(msgspec.Struct, frozen=True, array_like=True):
@@ -56,3 +58,8 @@ def next_mark(before: UserMark | None, tombstone: Tombstone, keep: frozenset[str
 def first_number() -> int:
     """Draw the number of everything where none is kept."""
     return int.from_bytes(os.urandom(8), "big") >> (64 - _BITS) | 1
+
+
+def next_number(number: int) -> int:
+    """Draw the number of everything after this one: a higher one, that nobody has drawn before."""
+    return number + 1 + (int.from_bytes(os.urandom(4), "big") >> (32 - _STEP_BITS))

@@ -1,12 +1,15 @@
 """Ends of sessions that live in cookies, remembered in this process: for development and tests.
 
 When the process ends, every session ends with it: what was forgotten cannot bring one back, because the number of
-everything begins anew.
+everything begins anew. So it does in a forked child: it never hears of what ends in its parent, or in another child.
 """
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
+from typing import Final
 
 from ..core.marks import UserMark, first_number, next_mark, verdict
 from ..core.ports import Claim, Ending, Gone, Marks
@@ -35,6 +38,7 @@ class MemoryRevocations:
         self._ended: dict[str, Tombstone] = {}
         self._users: dict[str, UserMark] = {}
         self._closed = False
+        _kept.add(self)
 
     @property
     def key_file(self) -> None:
@@ -105,6 +109,11 @@ class MemoryRevocations:
             self._ended.clear()
             self._users.clear()
 
+    def begin_anew(self) -> None:
+        """Let no session of before live here: for a forked child."""
+        self._lock = threading.Lock()  # another thread of the parent may hold the other one for good
+        self._everything = first_number()
+
     def _opened(self) -> None:
         if self._closed:
             raise StoreUnavailable("the store is closed")
@@ -113,3 +122,15 @@ class MemoryRevocations:
         self._opened()
         mark = None if claim.user is None else self._users.get(claim.user)
         return verdict(claim, self._everything, self._ended.get(claim.session_id), mark)
+
+
+_kept: Final[weakref.WeakSet[MemoryRevocations]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for one in tuple(_kept):
+        one.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

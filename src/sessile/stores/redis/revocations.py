@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ...core.marks import UserMark, first_number, next_mark, verdict
+from ...core.marks import UserMark, first_number, next_mark, next_number, verdict
 from ...core.ports import Claim, Diagnosis, Ending, Gone, Marks
 from ...core.record import Tombstone, Undecodable, decode_tombstone, encode_tombstone
 from ...errors import ConfigurationError, StoreError, StoreSchema, StoreUnavailable
@@ -169,7 +169,7 @@ class RedisRevocations:
         """End every session that was issued so far."""
         for _ in range(_ROUNDS):
             present = _number(await self._ask((b"GET", self._number)))
-            number = first_number() if present is None else present + 1
+            number = first_number() if present is None else next_number(present)
             done, confirmed = await self._surely(self._number, (b"EVAL", _RAISE, 1, self._number, number))
             if done:
                 return Ending((), confirmed)

@@ -132,7 +132,7 @@ def _state(
     try:
         ended = None if tombstone is None else decode_tombstone(tombstone)
         of_user = None if mark is None else _marks.decode(mark)
-    except (Undecodable, msgspec.DecodeError, ValueError, TypeError):
+    except (Undecodable, msgspec.DecodeError, ValueError, TypeError, RecursionError):
         # What cannot be read may be the end that is asked for: nobody passes (R45).
         raise StoreSchema("a mark of an ended session cannot be read") from None
     return (everything if type(everything) is int else 0), ended, of_user
