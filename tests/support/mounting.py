@@ -39,6 +39,7 @@ class Browser:
         self._client = client
         self.door = door
         self.site = site
+        self.agent = "a test"
 
     @property
     def jar(self) -> httpx.Cookies:
@@ -61,7 +62,8 @@ class Browser:
 
     async def request(self, method: str, path: str, **more: Any) -> httpx.Response:
         """Send any request; `headers` replace those of a page."""
-        headers = more.pop("headers", {"sec-fetch-site": "same-origin", "origin": ORIGIN, "accept": "text/html"})
+        page = {"sec-fetch-site": "same-origin", "origin": ORIGIN, "accept": "text/html", "user-agent": self.agent}
+        headers = more.pop("headers", page)
         if isinstance(self._client, httpx.Client):
             return await asyncio.to_thread(self._client.request, method, path, headers=headers, **more)
         return await self._client.request(method, path, headers=headers, **more)

@@ -80,7 +80,7 @@ async def test_an_account_by_mail_signs_in_by_code_and_by_link(framework: str, t
         await (await visitor.follow()).send("/code", code=await visitor.code())
         await visitor.sign_out()
         await (await visitor.get("/sign-in?next=/cart")).send("/sign-in", login="ada@site.example", way="email")
-        mail = await visitor.mailed(2)
+        mail = await visitor.mailed("Your code", 2)
         path = mail.split("https://shop.example/account")[1].split()[0]
         scanner = visitor.another()
         assert "does not work here" in (await scanner.get(path)).text

@@ -95,7 +95,9 @@ class Visitor:
         found.feed(self.text)
         actions = [form.get("action", "") for form in found.forms]
         assert PREFIX + action in actions, (action, actions, self.reply)
-        form = found.forms[actions.index(PREFIX + action)]
+        # Several proofs go to one address: the form is the one that has what is sent.
+        fitting = [form for form in found.forms if form.get("action") == PREFIX + action]
+        form = next((form for form in fitting if fields.keys() - {"way"} <= form["fields"].keys()), fitting[0])
         unknown = fields.keys() - form["fields"].keys() - {"way", "where", "credential"}
         assert not unknown, (unknown, form)
         return await self.post(action, **{**form["fields"], **fields})
@@ -154,21 +156,20 @@ class Visitor:
         """Return another browser on the same site."""
         return Visitor(self.browser.another(), self.accounts, self.site, self.mail, self.clock)
 
-    def mails(self) -> list[Any]:
-        """Return what was delivered so far, the oldest first."""
-        return [message_from_bytes(path.read_bytes()) for path in sorted(self.mail.glob("*.eml"))]
-
-    async def mailed(self, count: int = 1) -> str:
-        """Wait until so many messages came in all, and return the last one's text."""
+    async def mailed(self, subject: str, count: int = 1) -> str:
+        """Wait until so many messages with this in their subject came, and return the last one's text."""
+        found: list[Any] = []
         for _ in range(2000):
-            if len(self.mails()) >= count:
-                break
+            mails = [message_from_bytes(path.read_bytes()) for path in sorted(self.mail.glob("*.eml"))]
+            found = [mail for mail in mails if subject in mail["subject"]]
+            if len(found) >= count:
+                return found[-1].get_payload(decode=True).decode()  # type: ignore[no-any-return]
             await anyio.sleep(0.01)
-        return self.mails()[-1].get_payload(decode=True).decode()  # type: ignore[no-any-return]
+        raise AssertionError(f"{len(found)} messages came, not {count}")
 
     async def code(self, count: int = 1) -> str:
-        """Return the code of the last message."""
-        found = re.search(r"\d{4} \d{4}", await self.mailed(count))
+        """Return the code of the last message with a code, of so many."""
+        found = re.search(r"\d{4} \d{4}", await self.mailed("Your code", count))
         assert found is not None
         return found[0]
 

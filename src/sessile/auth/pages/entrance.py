@@ -143,13 +143,13 @@ async def _made(views: Views, login: str) -> Account | None:
 def _weakness(views: Views, password: str, login: str) -> str | None:
     from ..passwords.rules import weakness
 
-    rules = views.doors.passwords.flow.settings
-    weak = weakness(password, rules, (login, views.plan.name))
-    return None if weak is None else views.said(f"wrong.{weak}", **_if_short(weak, rules.minimum))
+    weak = weakness(password, views.doors.passwords.flow.settings, (login, views.plan.name))
+    return None if weak is None else weakness_in_words(views, weak)
 
 
-def _if_short(weak: str, minimum: int) -> dict[str, int]:
-    return {"minimum": minimum} if weak == "short" else {}
+def weakness_in_words(views: Views, weak: str) -> str:
+    """Say why a password is not taken."""
+    return views.said("wrong.gone" if weak == "taken" else f"wrong.{weak}", minimum=_minimum(views))
 
 
 def _minimum(views: Views) -> int:

@@ -95,6 +95,8 @@ async def _codes(views: Views, user: str) -> int | None:
 
 def _step(views: Views, glance: Glance) -> Step | None:
     """Return what somebody should do next, None if all is well."""
+    if glance.codes is not None and glance.codes <= _LOW:
+        return Step(views.said("home.next.low", n=glance.codes), views.said("home.next.low.button"), "/recovery")
     has_second = bool(glance.passkeys or glance.apps)
     if views.has("passkey") and not glance.passkeys:
         alone = glance.password_at is None and glance.email is None
@@ -104,6 +106,4 @@ def _step(views: Views, glance: Glance) -> Step | None:
         return Step(views.said("home.next.totp"), views.said("home.next.totp.button"), "/app/new")
     if glance.codes is None and views.has("recovery") and has_second:
         return Step(views.said("home.next.recovery"), views.said("home.next.recovery.button"), "/recovery")
-    if glance.codes is not None and glance.codes <= _LOW:
-        return Step(views.said("home.next.low", n=glance.codes), views.said("home.next.low.button"), "/recovery")
     return None

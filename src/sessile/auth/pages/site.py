@@ -21,7 +21,7 @@ from .. import exchange
 from ..accounts import Accounts, AsyncAccounts
 from ..changes import someone
 from ..exchange import Ask, Reply
-from . import entrance, overview
+from . import app, devices, entrance, keys, overview, password, proof, recovery
 from .theme import Theme
 from .views import Views
 
@@ -40,8 +40,8 @@ class Access(StrEnum):
 class Page(NamedTuple):
     """Hold one page: who may reach it, what shows it, what takes its form.
 
-    `way`: only if that way to sign in is on. `back`: where a proof that its POST lacks leads to; "" is the page itself.
-    `script`: only the script asks, and is answered in JSON.
+    `way`: only if that way to sign in is on. `back`: where one goes on who had to prove something before a POST; ""
+    is the page itself. `script`: its POST comes from the script, and is answered in JSON.
     """
 
     access: Access
@@ -62,8 +62,27 @@ PAGES: Final[dict[str, Page]] = {
     "/forgotten": Page(Access.ANYONE, entrance.forgotten_page, entrance.forgotten, way="email"),
     "/sign-out": Page(Access.ANYONE, entrance.sign_out_page, entrance.sign_out),
     "/signed-out": Page(Access.ANYONE, entrance.signed_out_page),
+    "/challenge": Page(Access.BEGUN, proof.challenge_page, proof.challenge),
+    "/prove/passkey/begin": Page(Access.BEGUN, None, proof.begin_passkey, way="passkey", script=True),
+    "/prove/passkey": Page(Access.BEGUN, None, proof.finish_passkey, way="passkey", script=True),
+    "/step-up": Page(Access.SIGNED_IN, proof.step_up_page, proof.step_up),
     "/": Page(Access.SIGNED_IN, overview.home),
     "/activity": Page(Access.SIGNED_IN, overview.activity),
+    "/passkeys": Page(Access.SIGNED_IN, keys.page, way="passkey"),
+    "/passkeys/new": Page(Access.SIGNED_IN, keys.new_page, keys.finish, way="passkey", script=True),
+    "/passkeys/new/begin": Page(Access.SIGNED_IN, None, keys.begin, way="passkey", back="/passkeys/new", script=True),
+    "/passkeys/rename": Page(Access.SIGNED_IN, keys.rename_page, keys.rename, way="passkey", back="/passkeys"),
+    "/passkeys/remove": Page(Access.SIGNED_IN, keys.remove_page, keys.remove, way="passkey", back="/passkeys"),
+    "/app": Page(Access.SIGNED_IN, app.page, way="totp"),
+    "/app/new": Page(Access.SIGNED_IN, app.new_page, app.new, way="totp"),
+    "/app/remove": Page(Access.SIGNED_IN, app.remove_page, app.remove, way="totp", back="/app"),
+    "/recovery": Page(Access.SIGNED_IN, recovery.page, recovery.make, way="recovery"),
+    "/password": Page(Access.SIGNED_IN, password.page, password.change, way="password"),
+    "/password/reset": Page(Access.SIGNED_IN, password.reset_page, password.reset, way="password"),
+    "/devices": Page(Access.SIGNED_IN, devices.page),
+    "/devices/end": Page(Access.SIGNED_IN, devices.end_page, devices.end, back="/devices"),
+    "/devices/others": Page(Access.SIGNED_IN, devices.others_page, devices.others, back="/devices"),
+    "/devices/not-me": Page(Access.SIGNED_IN, devices.not_me_page, devices.not_me, back="/devices"),
 }
 
 
@@ -123,12 +142,12 @@ def _admit(access: Access, session: Session) -> None:
 
 def _sent(ask: Ask, page: Page, missing: StepUpRequired) -> Reply:
     """Send somebody to prove what is missing, and back afterwards."""
-    path = page.back or ask.path
-    back = ask.url(path, **ask.query) if ask.method in ("GET", "HEAD") else ask.url(path)
+    is_get = ask.method in ("GET", "HEAD")
+    back = ask.url(ask.path, **ask.query) if is_get else ask.url(page.back or ask.path)
     if missing.reason in _SIGNED_IN:
         target = ask.url("/step-up", next=back, reason=missing.reason)
     else:
         target = ask.url("/sign-in" if missing.reason == "login" else "/challenge", next=back)
-    if page.script:
+    if page.script and not is_get:
         return exchange.json({"error": missing.code, "next": target}, 403 if missing.reason in _SIGNED_IN else 401)
     return exchange.redirect(target)

@@ -105,6 +105,28 @@ class Views:
         retry = [] if why.retry_after is None else [("retry-after", str(ceil(why.retry_after)))]
         return reply._replace(headers=(*reply.headers, *retry))
 
+    def confirm(
+        self,
+        ask: Ask,
+        key: str,
+        path: str,
+        fields: Mapping[str, str],
+        cancel: str,
+        *,
+        errors: Mapping[str, str] | None = None,
+        **said: Any,
+    ) -> Reply:
+        """Ask whether something is meant: `key` begins the ids of its texts, `path` takes the form."""
+        shown: dict[str, Any] = {
+            "title": self.said(f"{key}.title"),
+            "text": self.said(f"{key}.text", **said),
+            "button": self.said(f"{key}.button"),
+            "path": path,
+            "fields": fields,
+            "cancel": cancel,
+        }
+        return self.page(ask, "confirm.html", 422 if errors else 200, errors=errors or {}, **shown)
+
     def waiting(self, why: Held) -> str:
         """Return how long to wait, in words."""
         if why.retry_after is None:

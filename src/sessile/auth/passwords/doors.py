@@ -57,6 +57,17 @@ class AsyncPasswords:
         """
         return await self.flow.change(session, password, context)
 
+    async def reset(self, session: Session, password: str, *, context: Iterable[str] = ()) -> Weak | None:
+        """Replace a forgotten password and end the other sessions, of who proved in the last five minutes to read mail.
+
+        Who has a second factor must have proved that as well; the e-mail stands for the password, and for no more.
+
+        Raises:
+            StepUpRequired: nobody is signed in, or e-mail or second factor were not proved, or too long ago.
+            StoreError: the vault failed.
+        """
+        return await self.flow.reset(session, password, context)
+
     async def remove(self, session: Session) -> bool:
         """Remove the password of the session's user and end the other sessions; tell whether there was one.
 
@@ -119,6 +130,17 @@ class Passwords:
             StoreError: the vault failed.
         """
         return drive(self.flow.change(session, password, context))
+
+    def reset(self, session: Session, password: str, *, context: Iterable[str] = ()) -> Weak | None:
+        """Replace a forgotten password and end the other sessions, of who proved in the last five minutes to read mail.
+
+        Who has a second factor must have proved that as well; the e-mail stands for the password, and for no more.
+
+        Raises:
+            StepUpRequired: nobody is signed in, or e-mail or second factor were not proved, or too long ago.
+            StoreError: the vault failed.
+        """
+        return drive(self.flow.reset(session, password, context))
 
     def remove(self, session: Session) -> bool:
         """Remove the password of the session's user and end the other sessions; tell whether there was one.

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from ...core.session import Session, user_name
-from ...errors import ExtraMissing, StoreUnavailable
-from ..changes import about, completes, factor_changed, has_second, require_fresh, someone
+from ...errors import ExtraMissing, StepUpRequired, StoreUnavailable
+from ..changes import FRESH, about, completes, factor_changed, has_second, require_fresh, someone
 from ..events import ProofFailed
 from ..ground import Ground
 from ..stored import read, written
@@ -62,7 +62,20 @@ class PasswordFlow:
 
     async def change(self, session: Session, password: str, context: Iterable[str]) -> Weak | None:
         """Replace the password of the session's user, or give them their first."""
-        user = await require_fresh(self.ground, session)
+        return await self._replace(session, await require_fresh(self.ground, session), password, context)
+
+    async def reset(self, session: Session, password: str, context: Iterable[str]) -> Weak | None:
+        """Replace the forgotten password of a user who proved that they read their mail, and their second factor."""
+        user = session.require(factor="email", max_age=FRESH)
+        if await has_second(self.ground, user) and not self._proved_second(session):
+            raise StepUpRequired("factor", max_age=FRESH)
+        return await self._replace(session, user, password, context)
+
+    def _proved_second(self, session: Session) -> bool:
+        now = self.ground.now
+        return any(one.name not in (FACTOR, "email") and now - one.at <= FRESH for one in session.factors)
+
+    async def _replace(self, session: Session, user: str, password: str, context: Iterable[str]) -> Weak | None:
         weak = await self._weakness(user, password, context)
         if weak is not None:
             return weak

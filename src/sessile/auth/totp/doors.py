@@ -47,6 +47,15 @@ class AsyncTotp:
         """
         return await self.flow.begin(session, account)
 
+    async def resume(self, session: Session, *, account: str) -> Enrolment | None:
+        """Show what this session began once more, after a wrong code; None if it began nothing, or too long ago.
+
+        Raises:
+            StepUpRequired: nobody is signed in, what was proved is too old, or too little.
+            StoreError: the vault failed.
+        """
+        return await self.flow.resume(session, account)
+
     async def confirm(self, session: Session, code: str, *, label: str = "") -> Authenticator | Refused:
         """Keep the authenticator if this is its code, and end the user's other sessions; it proves the factor, too.
 
@@ -108,6 +117,15 @@ class Totp:
             StoreError: the vault failed.
         """
         return drive(self.flow.begin(session, account))
+
+    def resume(self, session: Session, *, account: str) -> Enrolment | None:
+        """Show what this session began once more, after a wrong code; None if it began nothing, or too long ago.
+
+        Raises:
+            StepUpRequired: nobody is signed in, what was proved is too old, or too little.
+            StoreError: the vault failed.
+        """
+        return drive(self.flow.resume(session, account))
 
     def confirm(self, session: Session, code: str, *, label: str = "") -> Authenticator | Refused:
         """Keep the authenticator if this is its code, and end the user's other sessions; it proves the factor, too.

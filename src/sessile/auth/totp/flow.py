@@ -30,7 +30,7 @@ DATA: Final = "_sessile_totp"
 
 
 class Enrolment(NamedTuple):
-    """Show the secret, once: `uri` for the authenticator, `svg` its QR code, `key` for typing it."""
+    """Show the secret: `uri` for the authenticator, `svg` its QR code, `key` for typing it."""
 
     uri: str
     svg: str
@@ -90,6 +90,17 @@ class TotpFlow:
         secret, name = self._entropy(rules.SECRET_BYTES), self._entropy(8).hex()
         kept = base64.b64encode(sealed(self._sealer, secret, user, name.encode())).decode()
         session[DATA] = list(Begun(name, kept, user, self.ground.now + rules.LIFETIME))
+        return self._enrolment(secret, account)
+
+    async def resume(self, session: Session, account: str) -> Enrolment | None:
+        """Show what this session began once more, None if it began nothing, or too long ago."""
+        user = await require_fresh(self.ground, session, max_age=FRESH + rules.LIFETIME)
+        begun = _begun(session.get(DATA), user, self.ground.now)
+        if begun is None:
+            return None
+        return self._enrolment(opened(self._sealer, base64.b64decode(begun.sealed), user, begun.id.encode()), account)
+
+    def _enrolment(self, secret: bytes, account: str) -> Enrolment:
         uri = codes.address(secret, self.settings, account)
         return Enrolment(uri, codes.picture(uri), rules.grouped(codes.text_of(secret)))
 
