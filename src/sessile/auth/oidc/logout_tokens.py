@@ -13,49 +13,27 @@ and what is left still tells an ID token apart: it has no `events`.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Collection, Mapping
 from enum import StrEnum
-from typing import Any, Final, NamedTuple, TypeGuard, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard, cast
 
 import msgspec
 
-from ...errors import ExtraMissing
+from .jws import ALGORITHMS, MAX_CHARS, MISSING, Flaw, UnknownKey, verified
 
-try:
-    from joserfc.errors import JoseError
-    from joserfc.jwk import Key, KeySet
-    from joserfc.jws import JWSRegistry
-    from joserfc.util import urlsafe_b64decode
-except ImportError as error:  # pragma: no cover - shown by a test in another process
-    raise ExtraMissing("OpenID Connect", "oidc") from error
+if TYPE_CHECKING:
+    from joserfc.jwk import KeySet
+
+__all__ = ["ALGORITHMS", "MAX_CHARS", "Expected", "LogoutToken", "UnknownKey", "Why", "is_name", "judge"]
 
 EVENT: Final = "http://schemas.openid.net/event/backchannel-logout"
 TYP: Final = "logout+jwt"
-# Public keys only: with a MAC, whoever can check a token can make one.
-ALGORITHMS: Final = (
-    "RS256",
-    "RS384",
-    "RS512",
-    "PS256",
-    "PS384",
-    "PS512",
-    "ES256",
-    "ES384",
-    "ES512",
-    "Ed25519",
-    "EdDSA",
-)
-MAX_CHARS: Final = 16 * 1024
 LIFETIME: Final = 120.0
 TOLERANCE: Final = 5.0
 
 _OFFLINE: Final = "revoke_offline_access"
-_COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-_LAST: Final = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
 _MAX_NAME: Final = 1024
-_MISSING: Final = object()
 
 
 class Why(StrEnum):
@@ -74,12 +52,6 @@ class Why(StrEnum):
     NONCE = "nonce"
     SUBJECT = "subject"
     REPLAY = "replay"
-
-
-class UnknownKey(NamedTuple):
-    """Say that the header names a key that is not here: the provider may have published it just now."""
-
-    kid: str
 
 
 class LogoutToken(msgspec.Struct, frozen=True):
@@ -116,96 +88,15 @@ class Expected(NamedTuple):
 
 def judge(text: object, keys: KeySet, *, expected: Expected, now: float) -> LogoutToken | Why | UnknownKey:
     """Return what a logout token says if the provider made it for this client just now, or why not."""
-    payload = _payload(text, keys, expected)
-    if not isinstance(payload, bytes):
-        return payload
-    claims = _object(payload)
-    if claims is None:
-        return Why.CLAIMS
-    return _judged(claims, expected, now)
+    read = verified(text, keys, expected.algorithms, partial(_is_typed, expected))
+    if isinstance(read, Flaw):
+        return Why(read.value)
+    return read if isinstance(read, UnknownKey) else _judged(read.claims, expected, now)
 
 
-def _payload(text: object, keys: KeySet, expected: Expected) -> bytes | Why | UnknownKey:
-    # Length comes first: nothing large is looked at. Five parts would be an encrypted token, which nobody asked for.
-    if not isinstance(text, str) or len(text) > MAX_CHARS or _COMPACT.fullmatch(text) is None:
-        return Why.MALFORMED
-    parts = text.split(".")
-    if not all(map(_is_canonical, parts)):
-        return Why.MALFORMED
-    head, body, signature = (urlsafe_b64decode(part.encode()) for part in parts)
-    header = _object(head)
-    if header is None or "crit" in header or "b64" in header:
-        return Why.MALFORMED  # it asks for what is not understood here (RFC 7515 §4.1.11)
-    if not _is_typed(header.get("typ", _MISSING), expected):
-        return Why.TYPE
-    algorithm = header.get("alg")
-    if algorithm not in ALGORITHMS or algorithm not in expected.algorithms:
-        return Why.ALGORITHM
-    key = _key(header.get("kid", _MISSING), algorithm, keys)
-    if isinstance(key, (Why, UnknownKey)):
-        return key
-    message = f"{parts[0]}.{parts[1]}".encode()
-    try:
-        genuine = JWSRegistry.algorithms[algorithm].verify(message, signature, key)
-    except (JoseError, ValueError, TypeError):
-        genuine = False
-    return body if genuine else Why.SIGNATURE
-
-
-def _is_canonical(text: str) -> bool:
-    """Tell whether base64url ends as an encoder ends it: one value has one spelling (RFC 8725bis §3.13)."""
-    rest = len(text) % 4
-    return rest == 0 or (rest != 1 and text[-1] in _LAST[rest])
-
-
-def _object(raw: bytes) -> dict[str, Any] | None:
-    """Read a JSON object in which no name stands twice; parsers differ on which of two counts."""
-    try:
-        found = json.loads(raw.decode(), object_pairs_hook=_once, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return None
-    return cast("dict[str, Any]", found) if isinstance(found, dict) else None
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice")
-    return found
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(name)  # NaN, Infinity
-
-
-def _is_typed(typ: object, expected: Expected) -> bool:
+def _is_typed(expected: Expected, typ: object) -> bool:
     name = typ.lower().removeprefix("application/") if isinstance(typ, str) else typ
-    return name == TYP or (not expected.typed and (typ is _MISSING or name == "jwt"))
-
-
-def _key(kid: object, algorithm: str, keys: KeySet) -> Key | Why | UnknownKey:
-    """Return the one key that a header names; without `kid`, the only one that fits (OpenID Connect Core §10.1)."""
-    if kid is _MISSING:
-        fitting = [key for key in keys if _fits(key, algorithm)]
-        return fitting[0] if len(fitting) == 1 else Why.KEY
-    if not isinstance(kid, str):
-        return Why.MALFORMED
-    named = [key for key in keys if key.kid == kid]
-    if not named:
-        return UnknownKey(kid)
-    fitting = [key for key in named if _fits(key, algorithm)]
-    return fitting[0] if len(fitting) == 1 else Why.KEY
-
-
-def _fits(key: Key, algorithm: str) -> bool:
-    """Tell whether a key is one for signatures by this algorithm: its type, curve, use and own `alg` say so."""
-    try:
-        key.check_use("sig")
-        key.check_alg(algorithm)
-        JWSRegistry.algorithms[algorithm].check_key(key)
-    except (JoseError, ValueError):
-        return False
-    return True
+    return name == TYP or (not expected.typed and (typ is MISSING or name == "jwt"))
 
 
 def _judged(claims: Mapping[str, Any], expected: Expected, now: float) -> LogoutToken | Why:
@@ -249,11 +140,11 @@ def _event(events: object) -> bool | None:
 
 def _until(claims: Mapping[str, Any], expected: Expected, now: float) -> float | None:
     """Return when a token stops being accepted, None if that is over or its times are none."""
-    issued_at, expires_at = claims.get("iat"), claims.get("exp", _MISSING)
+    issued_at, expires_at = claims.get("iat"), claims.get("exp", MISSING)
     if not _is_time(issued_at) or issued_at > now + expected.tolerance:
         return None
     until = issued_at + expected.lifetime + expected.tolerance
-    if expires_at is _MISSING:
+    if expires_at is MISSING:
         if expected.expiring:
             return None
     elif not _is_time(expires_at):

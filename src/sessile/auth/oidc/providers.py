@@ -55,7 +55,7 @@ class Provider:
     `name` stands in our addresses; `title` is for people. `issuer` is its https address, exactly as it writes it.
     `authentication` is how we prove who we are at its token endpoint, with `client_secret` or with `private_key` (PEM
     or JWK; `private_key_jwt`); without either, PKCE alone protects the code ("none"). `algorithms` are those in which
-    its tokens may be signed. `scopes` always holds "openid"; "offline_access" asks for refresh tokens. `max_age` (seconds)
+    its tokens may be signed. `scopes` has "openid" always; "offline_access" asks for refresh tokens. `max_age` (s)
     and `acr_values` are asked for at every sign-in, and enforced (R75). `tolerance` (seconds) is how far clocks differ.
     `logout_typed` and `logout_expiring` False take the logout tokens of providers that send no `typ` of their own, or
     no `exp`. `front_origins` are further origins whose pages may frame the front-channel receiver.
