@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from sessile.core.bridge import drive
 from sessile.errors import ConfigurationError
 from sessile.stores import open_store
+from sessile.stores.memcached.nodes import parse_authority
 from sessile.stores.memory import MemoryStore
+from sessile.stores.redis.address import Settings
 from sessile.stores.sqlite import SqliteStore
+from sessile.stores.url import StoreUrl
 from sessile.testing.store_contract import new_id, new_record
 
 
@@ -68,6 +71,61 @@ def test_a_wrong_url_is_refused_with_a_hint(url: str, hint: str) -> None:
     """At start, as a ConfigurationError that says what to write instead."""
     with pytest.raises(ConfigurationError, match=re.escape(hint)):
         open_store(url, blocking=False)
+
+
+HOSTS = {
+    "an empty label": "a..b",
+    "a label of 70": "a" * 70,
+    "a label of 70 that is no ASCII": "\u00e4" * 70,
+    "254 characters": ".".join(["a" * 50] * 5),
+    "a zero": "a\0b",
+    "a zero that is quoted": "a%00b",
+    "a quote": "a%20b",
+    "a space": "a b",
+    "a query": "a*b",
+    "half an address": "[:::]",
+    "no address": "[host]",
+    "an address without brackets": "::1",
+    "half a surrogate": "\ud800",
+}
+
+
+@pytest.mark.parametrize("name", HOSTS)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://{}:6379/0",
+        "valkey://u:hunter2@{}/0",
+        "rediss://{}",
+        "redis+sentinel://first,{}/service",
+        "redis+cluster://{},second:7000",
+        "memcached://first,{}:11211",
+        "cookie://?revocations=redis://{}",
+        "postgresql://u:hunter2@{}/database",
+        "mariadb://{}:3306/database",
+    ],
+)
+def test_a_host_that_is_none_is_refused_when_the_url_is_read(url: str, name: str) -> None:
+    """A slip in the configuration is an error at start, not an outage at the first request."""
+    pytest.importorskip("redis")
+    pytest.importorskip("sqlalchemy")
+    with pytest.raises(ConfigurationError) as caught:
+        open_store(url.format(HOSTS[name]), blocking=True)
+    assert "hunter2" not in str(caught.value)
+    assert HOSTS[name] not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["localhost", "cache_1", "Cache.Example.", "b\u00fccher.example", "127.0.0.1", "[::1]"]
+)
+def test_a_host_that_is_one_is_kept_as_it_was_written(name: str) -> None:
+    """Names with underscores, of other alphabets, with the final dot; and addresses."""
+    given, bare = StoreUrl.parse(f"redis://user@{name}:7000"), name.strip("[]")
+    assert [(one.host, one.port) for one in Settings.of(given).addresses] == [(bare, 7000)]
+    assert parse_authority(f"first,{name}")[0][1] == (bare.lower(), 11211)
+    store = open_store(f"memcached://{name}", blocking=True)
+    assert name not in repr(store)
+    drive(store.close())
 
 
 @pytest.mark.parametrize(

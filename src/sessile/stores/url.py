@@ -6,6 +6,7 @@ value.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from ..errors import ConfigurationError
 
 _NUMBER: Final = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]{0,31}(?=://)")
 
 
@@ -66,6 +69,34 @@ class StoreUrl:
             except ValueError as error:
                 raise ConfigurationError(f"the option {name!r} of {self.scheme}:// {_sentence(error)}") from None
         return found
+
+
+def host(value: str, *, bracketed: bool = False) -> str:
+    """Read the name of a host, or its address; an IPv6 one stands in brackets, which the caller has taken away.
+
+    What no resolver takes would otherwise be an outage at the first request, and only there.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if bracketed:
+        ipaddress.IPv6Address(value)
+    elif not _HOST.fullmatch(value.encode("idna").decode()):  # refuses a label that is empty or longer than 63, too
+        raise ValueError("must be the name of a host, or its address")
+    return value
+
+
+def text(value: str) -> str:
+    """Read a text that is not empty, and holds nothing that no name or path may hold.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not value:
+        raise ValueError("must not be empty")
+    if _CONTROL.search(value):
+        raise ValueError("must not hold control characters")
+    return value
 
 
 def whole_number(value: str) -> int:

@@ -17,10 +17,12 @@ from typing import Final, NamedTuple, Protocol
 from urllib.parse import unquote
 
 from ...errors import ConfigurationError
+from ..url import host
 from .protocol import Command
 
 PORT: Final = 11211
 _SLOTS: Final = 1024
+_PLACE: Final = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:]+))(?::([0-9]{0,5}))?")
 
 
 class Address(NamedTuple):
@@ -83,14 +85,12 @@ def parse_authority(authority: str) -> tuple[tuple[Address, ...], Login | None]:
     return addresses, login
 
 
-def _address(text: str) -> Address:
-    if text.startswith("["):
-        host, _, port = text[1:].partition("]")
-        if port and not port.startswith(":"):
-            host = ""
-        port = port[1:]
-    else:
-        host, _, port = text.partition(":")
-    if not host or not re.fullmatch(r"[0-9]{0,5}", port, re.ASCII) or not 0 < int(port or PORT) < 65536:
-        raise ConfigurationError("memcached:// needs its nodes: memcached://host1,host2:11211")
-    return Address(unquote(host).lower(), int(port or PORT))
+def _address(place: str) -> Address:
+    match = _PLACE.fullmatch(place)
+    try:
+        if match is None or not 0 < int(match[3] or PORT) < 65_536:
+            raise ValueError
+        name = host(match[1] or unquote(match[2]), bracketed=bool(match[1]))
+    except ValueError:
+        raise ConfigurationError("memcached:// needs its nodes: memcached://host1,host2:11211") from None
+    return Address(name.lower(), int(match[3] or PORT))

@@ -26,11 +26,11 @@ from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import unquote
 
 from ...errors import ConfigurationError
-from ..url import StoreUrl, seconds, whole_number
+from ..url import StoreUrl, host, seconds, text, whole_number
 
 Topology = Literal["single", "sentinel", "cluster"]
 
-_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\[\]:,/@\s]+)(?::(\d{1,5}))?")
+_PLACE: Final = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:]+))(?::([0-9]{1,5}))?")
 _SERVICE: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -87,7 +87,7 @@ class Settings:
         options |= url.options(_readers(tls=tls, unix=kind == "unix", topology=topology))
         options["database"] = options.pop("db", 0)
         if kind == "unix":
-            if hosts or not url.path[1:]:
+            if hosts or not url.path[1:] or "\0" in url.path:
                 raise ConfigurationError(f"{url.scheme}:// takes a path and no host: {url.scheme}:///run/redis.sock")
             return cls(addresses=(Address("", 0, url.path),), **options)
         parts = [part for part in url.path.split("/") if part]
@@ -116,11 +116,16 @@ def _credentials(url: StoreUrl) -> tuple[str | None, str | None, str]:
 
 def _addresses(scheme: str, hosts: str, port: int) -> tuple[Address, ...]:
     found: list[Address] = []
-    for host in hosts.split(",") if hosts else ["localhost"]:
-        match = _HOST.fullmatch(host.strip())
-        if match is None or (match[2] and not 0 < int(match[2]) < 65536):
-            raise ConfigurationError(f"the {scheme}:// URL of the store names a host or a port that is malformed")
-        found.append(Address(match[1].strip("[]"), int(match[2] or port)))
+    for place in hosts.split(",") if hosts else ["localhost"]:
+        match = _PLACE.fullmatch(place.strip())
+        try:
+            if match is None or not 0 < int(match[3] or port) < 65_536:
+                raise ValueError
+            found.append(Address(host(match[1] or match[2], bracketed=bool(match[1])), int(match[3] or port)))
+        except ValueError:
+            raise ConfigurationError(
+                f"the {scheme}:// URL of the store names a host or a port that is malformed"
+            ) from None
     return tuple(found)
 
 
@@ -148,7 +153,7 @@ def _readers(*, tls: bool, unix: bool, topology: Topology) -> Mapping[str, Calla
     if topology != "single":
         readers["lease"] = _switch
     if topology == "sentinel":
-        readers |= {"sentinel_user": _word, "sentinel_password": _word}
+        readers |= {"sentinel_user": text, "sentinel_password": text}
     return readers
 
 
@@ -168,12 +173,6 @@ def _switch(value: str) -> bool:
     if value not in ("0", "1"):
         raise ValueError("must be 0 or 1")
     return value == "1"
-
-
-def _word(value: str) -> str:
-    if not value:
-        raise ValueError("must not be empty")
-    return value
 
 
 def _file(value: str) -> str:

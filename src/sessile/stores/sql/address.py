@@ -18,7 +18,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from ...errors import ConfigurationError
-from ..url import StoreUrl, seconds, whole_number
+from ..url import StoreUrl, host, seconds, text, whole_number
 
 POSTGRESQL: Final = "postgresql"
 _PLACE: Final = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^:\[\]\s\x00]+))(?::([0-9]{1,5}))?", re.ASCII)
@@ -34,17 +34,6 @@ class Address:
     password: str | None = field(repr=False)
     database: str = field(repr=False)
     extra: Mapping[str, str] = field(repr=False)
-
-
-def text(value: str) -> str:
-    """Read a text that is not empty.
-
-    Raises:
-        ValueError: it is.
-    """
-    if not value:
-        raise ValueError("must not be empty")
-    return value
 
 
 def identifier(value: str) -> str:
@@ -82,8 +71,20 @@ _OURS: Final[Mapping[str, Callable[[str], Any]]] = {
     "confirm": one_of("replicas", "primary"),
     "pgbouncer": _yes,
 }
-_POSTGRESQL: Final = ("host", "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "channel_binding", "passfile")
-_MYSQL: Final = ("unix_socket", "ssl_ca", "ssl_capath", "ssl_cert", "ssl_key")
+_POSTGRESQL: Final[Mapping[str, Callable[[str], Any]]] = {
+    "host": text,
+    # Read here and not at the first connection: a slip must not be an outage, and none of them means "verify nothing".
+    "sslmode": one_of("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "sslrootcert": text,
+    "sslcert": text,
+    "sslkey": text,
+    "sslcrl": text,
+    "channel_binding": one_of("disable", "prefer", "require"),
+    "passfile": text,
+}
+_MYSQL: Final[Mapping[str, Callable[[str], Any]]] = dict.fromkeys(
+    ("unix_socket", "ssl_ca", "ssl_capath", "ssl_cert", "ssl_key"), text
+)
 
 
 def read(url: StoreUrl, *, without: tuple[str, ...] = ()) -> tuple[Address, dict[str, Any]]:
@@ -96,11 +97,13 @@ def read(url: StoreUrl, *, without: tuple[str, ...] = ()) -> tuple[Address, dict
     theirs = _POSTGRESQL if postgresql else _MYSQL
     missing = without if postgresql else (*without, "pgbouncer")
     ours = {name: reader for name, reader in _OURS.items() if name not in missing}
-    options = url.options({**ours, **dict.fromkeys(theirs, text)})
+    options = url.options({**ours, **theirs})
     extra = {name: options.pop(name) for name in theirs if name in options}
     database = url.path.removeprefix("/")
     if not database:
         raise ConfigurationError(f"{url.scheme}:// needs the name of a database: {url.scheme}://user@host/database")
+    if "ssl_key" in extra and "ssl_cert" not in extra:
+        raise ConfigurationError("the option ssl_key is the key of a certificate: give that as ssl_cert")
     credentials, _, places = url.authority.rpartition("@")
     user, separator, password = credentials.partition(":")
     try:
@@ -115,17 +118,17 @@ def read(url: StoreUrl, *, without: tuple[str, ...] = ()) -> tuple[Address, dict
         raise ConfigurationError(f"{url.scheme}:// needs a host, or the option unix_socket")
     if "host" in extra and hosts:
         raise ConfigurationError("the option host stands for a unix socket's folder; the URL names a host already")
-    secret = unquote(password) if separator else None
-    return Address(url.scheme, hosts, unquote(user) or None, secret, database, extra), options
+    name, secret = unquote(user), unquote(password) if separator else None
+    if "/" in database or any("\0" in part for part in (database, name, secret or "")):
+        raise ConfigurationError(f"the {url.scheme}:// URL of the store names a database or a user that is malformed")
+    return Address(url.scheme, hosts, name or None, secret, database, extra), options
 
 
 def _host(place: str, default: int) -> tuple[str, int]:
     match = _PLACE.fullmatch(place)
     if match is None:
         raise ValueError
-    host = match[1] or match[2]
-    host.encode("idna")  # a ValueError for what no resolver takes: an empty label, or one of more than 63 characters
     number = int(match[3] or default)
     if not 0 < number < 65_536:
         raise ValueError
-    return host, number
+    return host(match[1] or match[2], bracketed=match[1] is not None), number
