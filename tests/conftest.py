@@ -21,6 +21,8 @@ _WITH_SERVERS = (
     "stores/test_sql_",
     "stores/test_moving",
     "stores/test_review_networked",
+    "auth/test_vaults_",
+    "auth/test_throttle_processes",
     "legacy/",
     "support/test_servers",
     "failure/",

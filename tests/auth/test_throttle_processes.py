@@ -73,7 +73,7 @@ def spray(line: Line, url: str, first: int) -> None:
     line.tell(sum(_try(bench, f"user{user}", "198.51.100.7") is Refused.REFUSED for user in users))
 
 
-@requirement("R91", "R97")
+@requirement("R91")
 async def test_four_processes_of_one_network_share_its_limit(kind: str, tmp_path: Path) -> None:
     """Forty names, and as many guesses as the network has; others are not held, and a quarter of an hour ends it."""
     with shared_vault(kind, tmp_path) as url:
