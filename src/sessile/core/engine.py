@@ -426,6 +426,8 @@ class Engine:
         now = self.clock()
         try:
             answer, sid = await self._commit(session, opened, now)
+            if session.confirm is not None and sid is not None and session.intent == "sign-in":
+                await self._confirm(session, sid)
             if self.adoption is not None and session.grant is None:
                 answer = await self._without_old(session, opened, answer, now)
         except StoreError as error:
@@ -437,6 +439,18 @@ class Engine:
             self._tell(events.RecordRefused(at=now, session=session.id, why="value"))
         session.close(sid)
         return answer
+
+    async def _confirm(self, session: Session, sid: str) -> None:
+        """Ask whether a sign-in that has just been stored may stand, and end it if not, or if nobody can tell."""
+        assert session.confirm is not None
+        try:
+            stands = await session.confirm()
+        except BaseException:
+            await self.store.end(sid, self._tombstone(EndReason.PROVIDER, session.user_id or session.pending_user_id))
+            raise
+        if not stands:
+            await self.end(sid, EndReason.PROVIDER)
+            raise SessionGone(EndReason.PROVIDER)
 
     def commit_unchanged(self, session: Session) -> Answer | None:
         """Freeze a session of which nothing is to be stored, and return its answer; None: it needs a commit.

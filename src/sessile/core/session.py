@@ -11,7 +11,7 @@ key, so nested changes count without any `modified = True`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from typing import Any, Final, Literal, Self
 from uuid import UUID
 
@@ -66,6 +66,8 @@ class Session(MutableMapping[str, Any]):
     grant: Grant | None = None  # what the access token grants that opened it, for this request alone
     intent: Intent | None = None
     kept: frozenset[str] | None = None
+    # Asked once a sign-in is stored, before anybody is told: False means that it must not stand.
+    confirm: Callable[[], Awaitable[bool]] | None = None
     opened: Any = None
     _control: Control | None = None
     _dropped: frozenset[str] = _NO_KEYS
