@@ -9,15 +9,14 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 import httpx
-import msgspec
 from joserfc.jwk import KeySet
 
 from sessile.auth.exchange import FORM, NOT_FOUND, Ask, Reply
-from sessile.auth.ground import Ground, name_of
-from sessile.auth.oidc.logout import Came, SignOut
+from sessile.auth.ground import Ground
+from sessile.auth.oidc.links import Link, Links, keep
+from sessile.auth.oidc.logout import SignOut
 from sessile.auth.oidc.logout_tokens import Expected
 from sessile.auth.oidc.receivers import Receivers
-from sessile.auth.vault import Item, Write, settle
 from sessile.testing.clock import FrozenClock
 from tests.auth.oidc.logout_forge import CLIENT, ISSUER, NOW, Forge
 from tests.core.rig import facts, token_of
@@ -25,41 +24,6 @@ from tests.support.mounting import ORIGIN, PREFIX, Browser, served
 
 NAME: Final = "login"
 ENDPOINT: Final = f"{ISSUER}/end?tenant=1"
-
-
-class VaultLinks:
-    """Keep in the vault which session came from where."""
-
-    def __init__(self, ground: Ground) -> None:
-        self.ground = ground
-        self.marks: list[tuple[str | None, str | None]] = []
-        self.origins: dict[str, Came] = {}
-
-    async def link(self, session: str, came: Came) -> None:
-        """Note where a session came from."""
-        self.origins[session] = came
-        for name in (f"sub {came.issuer} {came.subject}", f"sid {came.issuer} {came.sid}"):
-            key = f"link:{name_of(name)}"
-
-            def decide(item: Item | None, key: str = key) -> tuple[None, Write]:
-                held = [] if item is None else msgspec.msgpack.decode(item.value, type=list[str])
-                return None, Write(key, msgspec.msgpack.encode([*held, session]), 0)
-
-            await settle(self.ground.vault, key, decide, now=self.ground.now)
-
-    async def mark(self, issuer: str, *, subject: str | None, sid: str | None, until: float) -> None:
-        """Note that a sign-out came."""
-        self.marks.append((subject, sid))
-
-    async def find(self, issuer: str, *, subject: str | None, sid: str | None) -> tuple[str, ...]:
-        """Return the sessions."""
-        name = f"sub {issuer} {subject}" if sid is None else f"sid {issuer} {sid}"
-        item = await self.ground.vault.get(f"link:{name_of(name)}")
-        return () if item is None else tuple(msgspec.msgpack.decode(item.value, type=list[str]))
-
-    async def came(self, session_id: str) -> Came | None:
-        """Return where a session came from."""
-        return self.origins.get(session_id)
 
 
 class Provider:
@@ -98,7 +62,7 @@ class SignOutSite:
     def __init__(self, door: Any, forge: Forge, **options: Any) -> None:
         self.ground = Ground(door, options.pop("vault", "memory://"))
         self.blocking = self.ground.blocking
-        self.links = VaultLinks(self.ground)
+        self.links = Links(self.ground)
         self.provider = Provider(forge)
         known = {NAME: self.provider}
         self.receivers = Receivers(self.ground, known, self.links, **options)
@@ -135,12 +99,17 @@ class Bench:
         self.site: Any = browser.site
         self.door: Any = browser.door
 
-    async def sign_in(self, user: str = "ada", sid: str = "sid-1", id_token: str | None = None) -> tuple[str, str]:
+    async def sign_in(
+        self, user: str = "ada", sid: str | None = "sid-1", id_token: str = "e30.e30.e30", **at: float
+    ) -> tuple[str, str]:
         """Sign a user in as the provider's; return the session's id and its cookie."""
+        issued_at = at.get("issued_at", self.site.ground.now - 1)
+        link = await self.site.links.begin(Link(NAME, ISSUER, user, sid, issued_at, user), id_token)
+        assert link is not None
         session = await done(self.door.open(facts()))
         session.login(user, factor="sso")
+        keep(session, link)
         cookie = token_of(await done(self.door.commit(session)))
-        await self.site.links.link(session.id, Came(NAME, ISSUER, user, sid, id_token))
         return session.id, f"__Host-id={cookie}"
 
     async def alive(self, *sessions: str) -> list[bool]:

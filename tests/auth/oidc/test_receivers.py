@@ -8,9 +8,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from msgspec.structs import replace
 
 pytest.importorskip("joserfc")
 
+from sessile.auth.oidc.links import Link
 from sessile.auth.oidc.logout_tokens import EVENT, MAX_CHARS
 from sessile.errors import StoreUnavailable
 from tests.auth.oidc.logout_attacks import ATTACKS
@@ -62,7 +64,7 @@ async def test_every_attack_is_answered_by_400_and_no_session_is_touched(forge: 
             assert [event.why for event in app.told("logout-token-refused")] == [told], name
             assert [event.code for event in app.events] == ["logout-token-refused"], name
         assert await app.alive(mine) == [True]
-        assert app.site.links.marks == []
+        assert not await app.site.links.is_out(Link(NAME, forge.issuer, "ada", "sid-1", 0.5, "ada"))
 
 
 @requirement("R70")
@@ -146,7 +148,7 @@ async def test_a_token_is_good_once(forge: Forge, framework: str, tmp_path: Any)
     text = forge.token(forge.claims(sid=ABSENT))
     async with bench(framework, forge=forge, vault=vault, store=store) as app:
         assert answer_of(await app.post(text)) == OUT
-        mine, _ = await app.sign_in()
+        mine, _ = await app.sign_in(issued_at=NOW + 1)
         assert (await app.post(text)).status_code == 400
         await done_closing(app)
     async with bench(framework, forge=forge, vault=vault, store=store) as app:
@@ -180,6 +182,7 @@ async def test_used_names_are_forgotten_when_nobody_would_take_them(forge: Forge
         vault = app.site.ground.vault
         assert await vault.sweep(NOW + 184, 10) == 0
         assert await vault.sweep(NOW + 186, 10) == 1
+        assert await vault.sweep(NOW + 86_400 + 3601, 10) == 1  # the mark goes when no session of then can live
 
 
 @requirement("R71")
@@ -301,19 +304,22 @@ async def test_of_two_deliveries_at_once_one_is_a_replay(forge: Forge) -> None:
         assert await app.alive(mine) == [False]
 
 
-async def test_the_mark_is_left_before_the_sessions_are_looked_up(forge: Forge) -> None:
+async def test_the_mark_is_left_before_the_sessions_are_looked_up(
+    forge: Forge, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """So a sign-in that is on its way either is found or meets the mark."""
     async with bench(forge=forge) as app:
-        seen: list[Any] = []
+        link = Link(NAME, forge.issuer, "ada", "sid-1", NOW, "ada")
+        seen: list[bool] = []
         find = app.site.links.find
 
         async def finding(issuer: str, **who: Any) -> Any:
-            seen.extend(app.site.links.marks)
+            seen.append(await app.site.links.is_out(link))
             return await find(issuer, **who)
 
-        app.site.links.find = finding
+        monkeypatch.setattr(app.site.links, "find", finding)
         await app.post(forge.token())
-        assert seen == [("ada", "sid-1")]
+        assert seen == [True]
 
 
 async def test_keycloaks_event_is_taken(forge: Forge) -> None:
@@ -323,6 +329,41 @@ async def test_keycloaks_event_is_taken(forge: Forge) -> None:
         events = {EVENT: {}, "revoke_offline_access": True}
         assert answer_of(await app.post(forge.token(forge.claims(events=events)))) == OUT
         assert await app.alive(mine) == [False]
+
+
+# -- signing in meanwhile ----------------------------------------------------------------------------------------------
+
+
+@requirement("R69")
+async def test_a_sign_out_that_comes_late_ends_nothing_that_began_after_it(forge: Forge) -> None:
+    """Of one session at the provider or of all of a user's: what counts is the provider's own time of both."""
+    async with bench(forge=forge) as app:
+        before, _ = await app.sign_in(sid="sid-1", issued_at=NOW - 30)
+        after, _ = await app.sign_in(sid="sid-2", issued_at=NOW - 10)
+        assert answer_of(await app.post(app.token(iat=NOW - 20, sid=ABSENT))) == OUT
+        assert await app.alive(before, after) == [False, True]
+        assert answer_of(await app.post(app.token(iat=NOW - 20, sid="sid-2"))) == OUT
+        assert await app.alive(after) == [True]
+
+
+@requirement("R69")
+@pytest.mark.parametrize("sid", ["sid-1", None], ids=["of a session", "of a user"])
+async def test_a_sign_out_wins_over_a_sign_in_that_is_on_its_way(forge: Forge, sid: str | None) -> None:
+    """Whether it comes before the sign-in is written down or after; a later sign-in is welcome."""
+    async with bench(forge=forge) as app:
+        links = app.site.links
+        link = Link(NAME, forge.issuer, "ada", "sid-1", NOW - 5, "ada")
+        begun = await links.begin(link, "e30.e30.e30")
+        assert begun is not None
+        assert not await links.is_out(begun)
+        assert answer_of(await app.post(app.token(sid=ABSENT if sid is None else sid))) == OUT
+        assert await links.is_out(begun)
+        assert await links.begin(link, "e30.e30.e30") is None
+        later = await links.begin(replace(link, issued_at=NOW + 1), "e30.e30.e30")
+        assert later is not None
+        assert not await links.is_out(later)
+        other = await links.begin(replace(link, subject="bob", sid="sid-7", user="bob"), "e30.e30.e30")
+        assert other is not None
 
 
 # -- front-channel -----------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from ...errors import StoreError
 from ..exchange import POLICY, Ask, Reply, html, redirect, wrong_method
 from ..ground import Ground, same
 from . import logout_pages
+from .links import Link, Links, kept
 
 DATA: Final = "_sessile_sign_out"
 LIFETIME: Final = 600.0
@@ -41,7 +42,6 @@ class AtProvider(StrEnum):
     RETURNED = "returned"
     UNREACHED = "unreached"
     UNSUPPORTED = "unsupported"
-    UNKNOWN = "unknown"
     NONE = "none"
 
 
@@ -56,24 +56,6 @@ class SignedOut(NamedTuple):
     provider: str
     there: AtProvider
     again: str = ""
-
-
-class Came(NamedTuple):
-    """Say where a session came from: the provider's name, its issuer, the user and session there, and its ID token."""
-
-    provider: str
-    issuer: str
-    subject: str
-    sid: str | None
-    id_token: str | None
-
-
-class Origins(Protocol):
-    """Know where sessions came from."""
-
-    async def came(self, session_id: str) -> Came | None:
-        """Return where a session came from, also just after its end; None if from no provider."""
-        ...
 
 
 class Leaving(Protocol):
@@ -119,14 +101,14 @@ class SignOut:
         self,
         ground: Ground,
         providers: Mapping[str, Leaving],
-        origins: Origins,
+        links: Links,
         *,
         address: str,
         pages: Callable[[SignedOut], str] = logout_pages.signed_out,
     ) -> None:
         self._ground = ground
         self._providers = providers
-        self._origins = origins
+        self._links = links
         self._address = address
         self._pages = pages
 
@@ -137,8 +119,8 @@ class SignOut:
         session = ask.session
         reply = html(logout_pages.question(ask.url("/logout"), signed_in=session.user_id is not None))
         # Browsers hold the address that a form's answer redirects to against the page's form-action, too.
-        came, _ = await self._came(session.id)
-        leaving = None if came is None else self._providers.get(came.provider)
+        link = kept(session)
+        leaving = None if link is None else self._providers.get(link.provider)
         endpoint = None if leaving is None else await self._endpoint(leaving)
         return reply if endpoint is None else _with_form_action(reply, _origin(endpoint))
 
@@ -149,12 +131,11 @@ class SignOut:
             StoreError: the sessions' store failed; nothing has ended for certain.
         """
         session, everywhere = ask.session, ask.form.get("everywhere") == "1"
-        sid = session.id
+        link = kept(session)
         ending = await self._ground.engine.sign_out(session, everywhere=everywhere)
-        came, looked = await self._came(sid)
-        done = SignedOut(ending.confirmed, everywhere, "", AtProvider.NONE if looked else AtProvider.UNKNOWN)
-        leaving = None if came is None else self._providers.get(came.provider)
-        if came is None or leaving is None:
+        done = SignedOut(ending.confirmed, everywhere, "", AtProvider.NONE)
+        leaving = None if link is None else self._providers.get(link.provider)
+        if link is None or leaving is None:
             return html(self._pages(done))
         done = done._replace(provider=leaving.title)
         endpoint = await self._endpoint(leaving)
@@ -162,7 +143,7 @@ class SignOut:
             return html(self._pages(done._replace(there=AtProvider.UNREACHED)))
         if not endpoint:
             return html(self._pages(done._replace(there=AtProvider.UNSUPPORTED)))
-        return redirect(self._intended(session, came, endpoint, leaving.client_id, done))
+        return redirect(await self._intended(session, link, endpoint, leaving.client_id, done))
 
     async def back(self, ask: Ask) -> Reply:
         """Say what is known, to the browser that the provider sent back."""
@@ -183,15 +164,16 @@ class SignOut:
         title = intent.provider if leaving is None else leaving.title
         return html(self._pages(SignedOut(intent.confirmed, intent.everywhere, title, AtProvider.RETURNED)))
 
-    def _intended(self, session: Session, came: Came, endpoint: str, client: str, done: SignedOut) -> str:
+    async def _intended(self, session: Session, link: Link, endpoint: str, client: str, done: SignedOut) -> str:
         """Return where the browser goes, and keep in its new session what it is sent with."""
         state = secrets.token_urlsafe(24)
-        intent = Intent(state, self._ground.now, done.confirmed, done.everywhere, came.provider)
+        intent = Intent(state, self._ground.now, done.confirmed, done.everywhere, link.provider)
         session[DATA] = msgspec.to_builtins(intent)
         query = {"client_id": client, "post_logout_redirect_uri": self._address + "/logged-out", "state": state}
-        if came.id_token is not None:
-            query["id_token_hint"] = came.id_token
-            hint = _login_hint(came.id_token)
+        id_token = await self._id_token(link)
+        if id_token is not None:
+            query["id_token_hint"] = id_token
+            hint = _login_hint(id_token)
             if hint is not None:
                 query["logout_hint"] = hint
         target = _with_query(endpoint, query)
@@ -200,13 +182,12 @@ class SignOut:
             target = _with_query(endpoint, query)
         return target
 
-    async def _came(self, sid: str | None) -> tuple[Came | None, bool]:
-        """Return where a session came from, and whether that could be looked up."""
+    async def _id_token(self, link: Link) -> str | None:
         try:
-            return None if sid is None else await self._origins.came(sid), True
+            return await self._links.id_token(link)
         except StoreError as error:
-            _log.warning("where a session came from could not be looked up (%s)", error.code)
-            return None, False
+            _log.warning("an ID token could not be looked up (%s); the provider will ask its user", error.code)
+            return None
 
     async def _endpoint(self, leaving: Leaving) -> str | None:
         """Return where sessions end at a provider, "" if nowhere, None if the provider does not answer."""

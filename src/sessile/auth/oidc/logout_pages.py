@@ -29,9 +29,6 @@ _THERE: Final = {
         "{provider} does not offer to end its session from here. You may still be signed in there, and in other "
         "applications."
     ),
-    "unknown": (
-        "Where you had signed in could not be looked up. Your session there, if there is one, may still be open."
-    ),
     "none": "",
 }
 

@@ -29,6 +29,7 @@ from ...errors import StoreError, StoreUnavailable
 from ..events import WHY_LOGOUT, LogoutTokenRefused, ProviderSignedOut
 from ..exchange import FORM, NO_STORE, NOT_FOUND, Ask, Reply, json, wrong_method
 from ..ground import Ground
+from .links import Links
 from .logout_tokens import MAX_CHARS, Expected, LogoutToken, UnknownKey, Why, is_name, judge
 from .replays import Replays
 
@@ -68,18 +69,6 @@ class Trusted(Protocol):
         Raises:
             StoreUnavailable: it could not be asked, and nothing is known of before.
         """
-        ...
-
-
-class Links(Protocol):
-    """Know which sessions came from which provider's session."""
-
-    async def mark(self, issuer: str, *, subject: str | None, sid: str | None, until: float) -> None:
-        """Note that a sign-out came, so that a sign-in that is on its way is refused."""
-        ...
-
-    async def find(self, issuer: str, *, subject: str | None, sid: str | None) -> tuple[str, ...]:
-        """Return the ids of the sessions of a provider's session, or of a user there if `sid` is None."""
         ...
 
 
@@ -135,8 +124,9 @@ class Receivers:
         if await self._used.is_used(expected.issuer, expected.client, token.token_id):
             return Why.REPLAY
         # First the mark: a sign-in that is on its way has its session in the index by now, or will meet the mark.
-        await self._links.mark(token.issuer, subject=token.subject, sid=token.sid, until=token.until)
-        done = await self._end(name, "back", await self._links.find(token.issuer, subject=token.subject, sid=token.sid))
+        await self._links.mark(token.issuer, subject=token.subject, sid=token.sid, at=token.issued_at)
+        found = await self._links.find(token.issuer, subject=token.subject, sid=token.sid, at=token.issued_at)
+        done = await self._end(name, "back", found)
         if done.confirmed and not await self._used.use(
             expected.issuer, expected.client, token.token_id, until=token.until
         ):
