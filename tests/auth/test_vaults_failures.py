@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from sessile.auth.passwords import Proved
 from sessile.auth.vault import Write
+from sessile.core.bridge import drive
 from sessile.errors import StoreUnavailable
 from sessile.testing.vault_contract import put, there
 from tests.auth.factor_bench import GOOD, FactorBench
 from tests.auth.vault_bench import lent, migrated, opened, run
 from tests.stores.sql_databases import Database, Kind, doors, frozen, kinds
 from tests.stores.test_sql_failures import Cutting, await_waiter, end_backends
+from tests.stores.test_sql_transport import certificate
 from tests.support.requirements import requirement
 from tests.support.servers import Server, mariadb, postgres
 
@@ -211,3 +215,34 @@ def test_who_signs_in_while_the_vault_is_gone_is_let_in_nowhere(own: Database, b
         await bench.close()
 
     run(blocking, main())
+
+
+# -- the way to it
+
+
+@kinds
+@requirement("R45", "R48")
+def test_the_servers_certificate_is_verified(kind: Kind) -> None:
+    """With the right one, TLS; with another, no item is read and nothing is said of it."""
+    with tempfile.TemporaryDirectory(prefix="sessile-tls-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        good, key = certificate(folder, "good")
+        other, _ = certificate(folder, "other")
+        if kind == "postgresql":
+            server = postgres("ssl=on", f"ssl_cert_file={good}", f"ssl_key_file={key}")
+        else:
+            server = mariadb(f"--ssl-cert={good}", f"--ssl-key={key}")
+        options = "migrate=auto&" + ("sslmode=verify-full&sslrootcert={}" if kind == "postgresql" else "ssl_ca={}")
+        with server as running:
+            made = Database(running)
+            vault = opened(made, options.format(good))
+            drive(put(vault, "k"))
+            [transport] = [one for one in drive(vault.diagnose()) if one.code == "sql-transport"]
+            assert (transport.severity, transport.found) == ("ok", "TLS")
+            drive(vault.close())
+            vault = opened(made, options.format(other))
+            with pytest.raises(StoreUnavailable) as caught:
+                drive(vault.get("k"))
+            assert "certificate" not in str(caught.value)
+            drive(vault.close())

@@ -19,19 +19,21 @@ _SCHEMES: Final = ("postgresql://", "mysql://", "mariadb://")
 def migrate(
     url: Annotated[
         str,
-        typer.Argument(envvar=ENVIRONMENT, metavar="URL", help="The store, as in postgresql://user@host/database."),
+        typer.Argument(
+            envvar=ENVIRONMENT, metavar="URL", help="The store or vault, as in postgresql://user@host/database."
+        ),
     ],
     vault: Annotated[bool, typer.Option("--vault", help="The URL is a vault's: make its tables instead.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the tables of a SQL store, or bring them up to date.
+    """Make the tables of a SQL store, or with --vault those of a vault, or bring them up to date.
 
     Safe to run twice, from several machines at once, and while the application is running. Exits with 2 if the tables
     are of a later version of Sessile.
     """
     if not url.startswith(_SCHEMES):
         raise ConfigurationError("only postgresql://, mariadb:// and mysql:// have tables to migrate")
-    before, after = asyncio.run(_migrate_vault(url) if vault else _migrate(url))
+    before, after = asyncio.run(_migrate(url, vault=vault))
     tables = "the vault's tables" if vault else "the session tables"
     if as_json:
         say_json({"before": before, "after": after})
@@ -41,23 +43,12 @@ def migrate(
         say(f"{tables} went from schema {before} to {after}" if before else f"made {tables} ({after})")
 
 
-async def _migrate(url: str) -> tuple[int, int]:
-    # The SQL store alone has this power; its module needs SQLAlchemy, which this one must not.
-    from ..stores.sql import SqlStore
+async def _migrate(url: str, *, vault: bool) -> tuple[int, int]:
+    # What is in SQL alone has this power; its module needs SQLAlchemy, which this one must not.
+    opened = open_vault(url, blocking=False) if vault else open_store(url, blocking=False)
+    from ..stores.sql.database import Database
 
-    store = open_store(url, blocking=False)
-    assert isinstance(store, SqlStore)
-    try:
-        return await store.migrate()
-    finally:
-        await store.close()
-
-
-async def _migrate_vault(url: str) -> tuple[int, int]:
-    opened = open_vault(url, blocking=False)
-    from ..auth.vaults import SqlVault
-
-    assert isinstance(opened, SqlVault)
+    assert isinstance(opened, Database)
     try:
         return await opened.migrate()
     finally:
