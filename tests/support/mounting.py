@@ -21,10 +21,14 @@ import httpx
 
 from sessile import AsyncSessions, Sessions
 from sessile.adapters import sites
-from sessile.auth.exchange import Site
+from sessile.auth import exchange
+from sessile.auth.exchange import Ask, Reply, Site
 
 ORIGIN: Final = "https://shop.example"
 PREFIX: Final = "/account"
+# A page of the application itself, behind the adapter's own guard; starlette has one of FastAPI's below /fast, too.
+GUARDED: Final = "/guarded"
+OPEN: Final = "open sesame"
 BLOCKING: Final = ("wsgi", "flask", "django")
 FRAMEWORKS: Final = ("asgi", "starlette", "wsgi", "flask", "django", "django-async")
 
@@ -69,6 +73,18 @@ class Browser:
         return await self._client.request(method, path, headers=headers, **more)
 
 
+class _Guarded:
+    """Be a page behind `Session.require`, where the adapter has no decorator of its own."""
+
+    def __init__(self, *, blocking: bool) -> None:
+        self.blocking = blocking
+
+    async def answer(self, ask: Ask) -> Reply:
+        """Let through who is signed in."""
+        ask.session.require()
+        return exchange.plain(200, OPEN)
+
+
 @asynccontextmanager
 async def served(
     framework: str, make_site: MakeSite, *, store: str = "memory://", **options: Any
@@ -96,35 +112,44 @@ def _application(framework: str, door: Any, site: Site) -> Any:
         import flask
 
         from sessile.adapters.flask import Sessile
+        from sessile.adapters.flask import requires as guard
         from sessile.adapters.flask.sites import register
 
         app = flask.Flask("shop")
         Sessile(app, sessions=door)
         register(app, PREFIX, site)
+        app.add_url_rule(GUARDED, "guarded", guard()(lambda: OPEN))
         return app
     if framework == "starlette":
-        from starlette.applications import Starlette
+        from fastapi import FastAPI  # a Starlette, with guards of its own
         from starlette.middleware import Middleware
-        from starlette.routing import Mount
+        from starlette.responses import PlainTextResponse
 
-        from sessile.adapters.starlette import SessionMiddleware
+        from sessile.adapters.fastapi import Require
+        from sessile.adapters.starlette import SessionMiddleware, requires
 
-        return Starlette(
-            routes=[Mount(PREFIX, sites.asgi(site))], middleware=[Middleware(SessionMiddleware, sessions=door)]
-        )
+        both = FastAPI(middleware=[Middleware(SessionMiddleware, sessions=door)])
+        both.mount(PREFIX, sites.asgi(site))
+        both.add_route(GUARDED, requires()(lambda _request: PlainTextResponse(OPEN)))
+        both.get("/fast" + GUARDED, dependencies=[Require()])(lambda: OPEN)
+        return both
     if framework == "wsgi":
         from werkzeug.exceptions import NotFound
         from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
         from sessile.adapters.wsgi import SessionMiddleware as WsgiMiddleware
 
-        return WsgiMiddleware(DispatcherMiddleware(NotFound(), {PREFIX: sites.wsgi(site)}), door)
+        mounts = {PREFIX: sites.wsgi(site), GUARDED: sites.wsgi(_Guarded(blocking=True))}
+        return WsgiMiddleware(DispatcherMiddleware(NotFound(), mounts), door)
     from sessile.adapters.asgi import SessionMiddleware as AsgiMiddleware
 
-    inner = sites.asgi(site)
+    inner, guarded_site = sites.asgi(site), sites.asgi(_Guarded(blocking=False))
 
     async def mount(scope: Any, receive: Any, send: Any) -> None:
-        await inner({**scope, "root_path": PREFIX}, receive, send)
+        if scope["path"] == GUARDED:
+            await guarded_site(scope, receive, send)
+        else:
+            await inner({**scope, "root_path": PREFIX}, receive, send)
 
     return AsgiMiddleware(mount, door)
 

@@ -12,10 +12,11 @@ django_project.configure()
 
 from django.core.handlers.asgi import ASGIHandler  # noqa: E402
 from django.core.handlers.wsgi import WSGIHandler  # noqa: E402
+from django.http import HttpResponse  # noqa: E402
 from django.test.utils import override_settings  # noqa: E402
 from django.urls import clear_url_caches, include, path  # noqa: E402
 
-from sessile.adapters.django import async_sessions, sessions  # noqa: E402
+from sessile.adapters.django import async_sessions, requires, sessions  # noqa: E402
 from sessile.adapters.django.doors import reopen  # noqa: E402
 from sessile.adapters.django.sites import urls  # noqa: E402
 from tests.support import mounting  # noqa: E402
@@ -29,7 +30,11 @@ def project(is_async: bool, make_site: Any, store: str, options: dict[str, Any])
         reopen()
         door: Any = async_sessions() if is_async else sessions()
         site = make_site(door)
-        patterns = [path(mounting.PREFIX.lstrip("/") + "/", include(urls(site)))]
+        guarded = requires()(lambda _request: HttpResponse(mounting.OPEN))
+        patterns = [
+            path(mounting.PREFIX.lstrip("/") + "/", include(urls(site))),
+            path(mounting.GUARDED.lstrip("/"), guarded),
+        ]
         name = f"tests.support.mounted_{id(site)}"
         mounting.module(name, urlpatterns=patterns)
         with override_settings(ROOT_URLCONF=name):

@@ -160,8 +160,7 @@ class Visitor:
         """Wait until so many messages with this in their subject came, and return the last one's text."""
         found: list[Any] = []
         for _ in range(2000):
-            mails = [message_from_bytes(path.read_bytes()) for path in sorted(self.mail.glob("*.eml"))]
-            found = [mail for mail in mails if subject in mail["subject"]]
+            found = [mail for mail in mails_in(self.mail) if subject in mail["subject"]]
             if len(found) >= count:
                 return found[-1].get_payload(decode=True).decode()  # type: ignore[no-any-return]
             await anyio.sleep(0.01)
@@ -172,6 +171,11 @@ class Visitor:
         found = re.search(r"\d{4} \d{4}", await self.mailed("Your code", count))
         assert found is not None
         return found[0]
+
+
+def mails_in(folder: Path) -> list[Any]:
+    """Return the messages in a folder, the oldest first."""
+    return [message_from_bytes(path.read_bytes()) for path in sorted(folder.glob("*.eml"))]
 
 
 @asynccontextmanager
