@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import sqlite3
 import time
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -13,10 +16,10 @@ from sessile.core.policy import DAY, Policy
 from sessile.core.record import EndReason
 from sessile.core.session import Session
 from sessile.errors import StoreUnavailable
-from sessile.legacy import FlaskCookie, StarletteCookie, StarsessionsCookie, formats
+from sessile.legacy import DjangoDatabase, FlaskCookie, StarletteCookie, StarsessionsCookie, formats
 from tests.legacy.bench import Bench
 from tests.legacy.own import OwnBridge
-from tests.legacy.peers import SECRET, UNTIL, FlaskPeer, StarlettePeer
+from tests.legacy.peers import SECRET, UNTIL, DjangoCookiePeer, DjangoDatabasePeer, FlaskPeer, StarlettePeer
 from tests.support.requirements import requirement
 
 
@@ -158,3 +161,113 @@ class TestWorkers:
         total = sum(len(key) + len(value) for key, value in kept.items())
         assert 65_000 < total <= 65_536
         assert len(kept) + len(dropped) == len(data)
+
+
+class TestRows:
+    """A row that is damaged is refused; it is no error that nobody expects."""
+
+    @pytest.mark.parametrize("date", ["garbage", "", "99999-01-01 00:00:00", b"\xff", 5, None])
+    @pytest.mark.parametrize("address", ["url", "django"])
+    def test_a_date_that_is_none_is_refused(self, address: str, date: Any) -> None:
+        """By SQLAlchemy, and by Django's own connection."""
+        from django.conf import settings
+        from django.db import connections
+
+        peer = DjangoDatabasePeer()
+        cookie = peer.write({"_auth_user_id": "1"})
+        with closing(sqlite3.connect(settings.DATABASES["default"]["NAME"])) as connection:
+            sid = cookie.partition("=")[2]
+            connection.execute("UPDATE django_session SET expire_date = ? WHERE session_key = ?", (date or b"", sid))
+            connection.commit()
+        own = DjangoDatabase("django:default", secret_key=SECRET, until=UNTIL)
+        bench = Bench().stand(peer.bridge() if address == "url" else own)
+        assert bench.visit(cookie).user is None
+        assert bench.refusals() in (["undecodable"], ["expired"])
+        bench.close()
+        connections.close_all()
+
+    def test_a_time_that_set_expiry_was_given_is_honoured_in_a_cookie(self) -> None:
+        """Django leaves it to the browser, which a thief does not use."""
+        peer, now = DjangoCookiePeer(), dt.datetime.now(dt.UTC)
+        for hours, user in ((-1, None), (1, "1")):
+            with peer.settings():
+                from django.contrib.sessions.backends.signed_cookies import SessionStore
+
+                store = SessionStore()
+                store["_auth_user_id"] = "1"
+                store.set_expiry(now + dt.timedelta(hours=hours))
+                store.save()
+                cookie = f"sessionid={store.session_key}"
+            bench = Bench().stand(peer.bridge())
+            bench.advance(5)
+            assert bench.visit(cookie).user == user
+            assert bench.refusals() == ([] if user else ["expired"])
+
+
+class TestMarks:
+    """What is left in the store is left of sessions, and not of whatever somebody sends."""
+
+    @requirement("R6")
+    def test_signing_out_with_invented_cookies_leaves_nothing_in_the_store(self) -> None:
+        """An id that names no row is nobody's: each would be remembered for months."""
+        own, bench = OwnBridge({}), Bench()
+        bench.stand(own)
+        before = bench.run(bench.store.stats(bench.rig.now))
+        for number in range(5):
+            assert bench.visit(f"old=invented{number}", sign_out).forgotten == ("old",)
+        assert bench.run(bench.store.stats(bench.rig.now)) == before
+
+    @requirement("R49")
+    @pytest.mark.parametrize("failing", ["find", "end"])
+    def test_what_cannot_be_looked_up_at_a_sign_out_is_remembered(self, failing: str) -> None:
+        """The old store is down, and the bridge was told to go on: its session must not come back with it."""
+        own, bench = OwnBridge({"k1": {"user_id": "ada"}}, on_outage="ignore"), Bench()
+        bench.stand(own)
+        token = bench.rig.sign_in("ada")
+        own.failing = {failing}
+        bench.visit(f"old=k1; {bench.ours(token)}", sign_out)
+        own.failing.clear()
+        assert bench.visit("old=k1").user is None
+
+
+class TestThieves:
+    """Who adopts with a stolen cookie is found out by its owner."""
+
+    @requirement("R30")
+    def test_an_owner_who_comes_later_ends_what_a_thief_has_renewed(self) -> None:
+        """As the owner of a token that was left behind does: whichever token the thief has by now."""
+        own, bench = OwnBridge({"k1": {"user_id": "ada"}}), Bench()
+        bench.stand(own)
+        thief = bench.visit("old=k1", lambda session: session.rotate()).token
+        assert bench.visit(bench.ours(thief)).user == "ada"
+        bench.advance(600)
+        assert bench.visit("old=k1").user is None
+        assert "replay-detected" in bench.codes()
+        assert bench.visit(bench.ours(thief)).user is None
+
+    @requirement("R30")
+    def test_a_second_tab_that_is_only_late_ends_nothing(self) -> None:
+        """It was on its way when the first one signed in."""
+        own, bench = OwnBridge({"k1": {"user_id": "ada"}}), Bench()
+        bench.stand(own)
+        mine = bench.visit("old=k1", lambda session: session.rotate()).token
+        bench.advance(5)
+        assert bench.visit("old=k1").token is None
+        assert bench.visit(bench.ours(mine)).user == "ada"
+
+
+class TestTheLimit:
+    """An adoption makes room as a sign-in does."""
+
+    @requirement("R66")
+    @pytest.mark.parametrize("on_limit", ["refuse", "end-oldest"])
+    def test_sign_ins_that_wait_for_a_factor_take_nobodys_place(self, on_limit: Any) -> None:
+        """Who knows a password and no more keeps its owner out of nothing, and ends nothing."""
+        own = OwnBridge({"k1": {"user_id": "ada"}})
+        bench = Bench(policy=Policy(max_sessions=2, on_limit=on_limit))
+        bench.stand(own)
+        finished = bench.rig.sign_in("ada")
+        for _ in range(3):
+            bench.visit("", lambda session: session.login("ada", pending=True))
+        assert bench.visit("old=k1").user == "ada"
+        assert bench.visit(bench.ours(finished)).user == "ada"

@@ -26,10 +26,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, NamedTuple, NoReturn
 
-from ..errors import StoreError, StoreUnavailable
+from ..errors import StoreError, StoreUnavailable, TooManySessions
 from . import events
 from .ids import SEED_BYTES, Token, session_id
 from .keys import KeyRing
@@ -54,6 +54,9 @@ from .shutouts import MONTH, Shutouts, pending_mark, put_mark
 # The branch of generation -1: what stands for the old cookie itself.
 OLD_BRANCH: Final = b"legacy"
 _ROUNDS: Final = 32
+
+# What makes room for a user's session where there are as many as the policy allows; see `Engine._room`.
+Room = Callable[[tuple[tuple[str, float], ...], Control, int], Awaitable[int | None]]
 
 
 class Adopted(NamedTuple):
@@ -96,8 +99,10 @@ class Adoption:
         policy: Policy,
         tell: Callable[[events.Event], None],
         clock: Callable[[], float],
+        room: Room,
     ) -> None:
         self.bridges = tuple(bridges)
+        self.room = room
         self.shutouts = Shutouts(self.bridges, store=store, clock=clock)
         self._tallies = tuple(Tally() for _ in self.bridges)
         self._store = store
@@ -153,7 +158,8 @@ class Adoption:
 
         `done` holds those of cookies that were dealt with.
 
-        A sign-in or a sign-out leaves no older session behind that could come up when the present one is over.
+        A sign-in or a sign-out leaves no older session behind that could come up when the present one is over. Of an id
+        that stands for no session nothing is remembered: whoever invents them would fill the store for months.
 
         Raises:
             StoreError: a store failed.
@@ -164,6 +170,13 @@ class Adoption:
             old = bridge.recognise(facts, now) if now < bridge.until and delete not in done else None
             if old is None or isinstance(old, Refusal):
                 continue
+            forget = (*forget, delete)
+            try:
+                if await bridge.find(old, now) is None:
+                    continue
+            except StoreError:
+                if bridge.on_outage == "refuse":
+                    raise
             mark, until = mark_id(bridge.kind, old.identity), self.horizon(bridge, old, facts, now)
             await put_mark(self._store, mark, until, now, EndReason.LOGOUT)
             try:
@@ -171,7 +184,6 @@ class Adoption:
             except StoreError:
                 if bridge.on_outage == "refuse":
                     raise
-            forget = (*forget, delete)
         return forget
 
     # -- what a case asks ----------------------------------------------------------------------------------------------
@@ -353,7 +365,7 @@ class _Case:
         adoption, now, user = self._adoption, self._now, record.control.user
         policy, store = adoption.policy, adoption.store
         replaces = Replaces(mark, tombstone, True, 0, 0)
-        limit = policy.max_sessions if user is not None else None
+        allowed = limit = policy.max_sessions if user is not None else None
         for _ in range(_ROUNDS):
             match await store.create(sid, record, replaces=replaces, limit=limit):
                 case Created(evicted):
@@ -372,18 +384,11 @@ class _Case:
                     # A mark that nobody came back to in time.
                     await store.create(mark, pending_mark(now))
                 case AtLimit(sessions):
-                    adoption.tell(events.LimitReached(at=now, user=user, action=policy.on_limit))
-                    if policy.on_limit == "refuse":
-                        raise _Refused("limit")
-                    ending = await store.end(
-                        sessions[0][0], Tombstone(EndReason.LIMIT, now, now + policy.tombstone, user)
-                    )
-                    for one, whose in ending.ended:
-                        adoption.tell(
-                            events.SessionEnded(
-                                at=now, session=one, user=whose, reason=EndReason.LIMIT, confirmed=ending.confirmed
-                            )
-                        )
+                    assert allowed is not None
+                    try:
+                        limit = await adoption.room(sessions, record.control, allowed)
+                    except TooManySessions:
+                        raise _Refused("limit") from None
         raise StoreUnavailable("an old session could not be adopted")
 
     def _record(self, found: Found, data: dict[str, bytes]) -> Record:

@@ -149,7 +149,13 @@ class Engine:
         if isinstance(self.store, InCookies):
             raise ConfigurationError("bridges to old sessions need a store; cookie:// remembers nothing")
         self.adoption = Adoption(
-            bridges, store=self.store, ring=self.ring, policy=self.policy, tell=self._tell, clock=self.clock
+            bridges,
+            store=self.store,
+            ring=self.ring,
+            policy=self.policy,
+            tell=self._tell,
+            clock=self.clock,
+            room=self._room,
         )
 
     async def close(self) -> None:
@@ -257,6 +263,8 @@ class Engine:
             opened.token, sid, found = outcome.adopted
             if isinstance(found, Record):
                 return await self._meet(opened, sid, found)
+            if isinstance(found, Tombstone) and found.successor and now - found.at > self.policy.grace:
+                await self._end_successor(opened, found)
         except StoreError as error:
             self._tell(events.StoreFailed(at=now, error=error.code))
             raise
@@ -667,13 +675,7 @@ class Engine:
                     session.rebase(present)
                 case AtLimit(sessions):
                     assert allowed is not None
-                    held = await self._taking_room([one for one, _ in sessions], control.user or "")
-                    limit = allowed + len(sessions) - len(held)
-                    if len(held) < allowed:
-                        continue
-                    self._tell(events.LimitReached(at=now, user=control.user, action=self.policy.on_limit))
-                    if not await self._make_room(held, control, allowed):
-                        limit = None  # finished ones fill even the room of unfinished ones: this one ends none of them
+                    limit = await self._room(sessions, control, allowed)
                 case Gone(tombstone):
                     raise SessionGone(str(tombstone.reason) if tombstone else "gone")
         raise StoreUnavailable("a session changed faster than it could be renewed")
@@ -695,6 +697,19 @@ class Engine:
         """Return how many sessions this one's user may have; None: any number."""
         limit = self.policy.max_sessions if control.user is not None else None
         return limit + UNFINISHED if limit is not None and control.pending else limit
+
+    async def _room(self, sessions: tuple[tuple[str, float], ...], control: Control, allowed: int) -> int | None:
+        """Make room for one more of a user's sessions; return the limit to try again with, None for none.
+
+        Raises:
+            TooManySessions: the policy ends no finished one.
+        """
+        held = await self._taking_room([one for one, _ in sessions], control.user or "")
+        if len(held) >= allowed:
+            self._tell(events.LimitReached(at=self.clock(), user=control.user, action=self.policy.on_limit))
+            if not await self._make_room(held, control, allowed):
+                return None  # finished ones fill even the room of unfinished ones: this one ends none of them
+        return allowed + len(sessions) - len(held)
 
     async def _taking_room(self, sessions: list[str], user: str) -> list[str]:
         """Return those of a user's sessions that count: the token families of a session take no place beside it."""

@@ -16,7 +16,7 @@ from . import formats, signatures
 from .opened import InCookie, InRows, Rows
 from .redis import Address, rows_of
 from .signatures import Secrets
-from .tables import Database, table_of
+from .tables import Database, Row, table_of
 from .terms import Terms, Until, is_within, lifetime, settle
 
 USER: Final[UserOf] = "_auth_user_id"
@@ -66,11 +66,7 @@ class DjangoCookie:
         data = raw if isinstance(raw, Refusal) else formats.read_json(raw)
         if isinstance(data, Refusal):
             return data
-        # What set_expiry said; Django leaves that to the browser.
-        expiry = data.get(_EXPIRY)
-        if isinstance(expiry, int) and not isinstance(expiry, bool) and expiry > 0 and now > at + expiry:
-            return Refusal("expired")
-        return self._settled.found(data)
+        return Refusal("expired") if _is_over(data.get(_EXPIRY), at, now) else self._settled.found(data)
 
 
 class DjangoDatabase:
@@ -111,8 +107,10 @@ class DjangoDatabase:
         rows: Rows = table if copies is None else _WithCopies(table, copies, self._copies)
         return InRows(self._settled, rows, _identify, str, self._decode)
 
-    def _decode(self, row: tuple[str, float], now: float) -> Found | Refusal | None:
+    def _decode(self, row: Row, now: float) -> Found | Refusal | None:
         text, expires_at = row
+        if expires_at is None:
+            return Refusal("undecodable")
         if not now < expires_at:
             return Refusal("expired")
         if len(text) > formats.MAX_BYTES:
@@ -174,6 +172,19 @@ class _WithCopies:
         """Release both."""
         await self._rows.close()
         await self._copies.close()
+
+
+def _is_over(expiry: Any, at: int, now: float) -> bool:
+    """Tell whether what set_expiry said has passed: seconds since it was signed, or a time; Django asks browsers."""
+    if isinstance(expiry, int):
+        return not isinstance(expiry, bool) and expiry > 0 and now > at + expiry
+    if not isinstance(expiry, str):
+        return False
+    try:
+        time = dt.datetime.fromisoformat(expiry)
+        return (time if time.tzinfo is not None else time.replace(tzinfo=dt.UTC)).timestamp() < now
+    except (ValueError, OverflowError):
+        return True
 
 
 def _identify(text: str) -> str | Refusal:

@@ -67,7 +67,7 @@ def _is_over(cookie: Any, now: float) -> bool:
         return False
     try:
         return dt.datetime.fromisoformat(expires).timestamp() <= now
-    except ValueError:
+    except (ValueError, OverflowError):
         return True
 
 

@@ -15,6 +15,7 @@ from ..errors import ConfigurationError, ExtraMissing, StoreUnavailable
 from .opened import Rows
 
 T = TypeVar("T")
+Row = tuple[str, float | None]  # text and expiry (seconds since 1970, None if it cannot be read)
 
 _TABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?")
 _DJANGO: Final = "django:"
@@ -72,18 +73,16 @@ class _BySqlAlchemy:
         )
         self._failures: tuple[type[Exception], ...] = (exc.SQLAlchemyError, OSError)
 
-    async def get(self, key: str) -> tuple[str, float] | None:
+    async def get(self, key: str) -> Row | None:
         """Return text and expiry of a row."""
         table = self._table
 
-        def work(connection: Any) -> Any:
+        def work(connection: Any) -> Row | None:
             columns = (table.c.session_data, table.c.expire_date)
-            return connection.execute(
-                table.select().with_only_columns(*columns).where(table.c.session_key == key)
-            ).first()
+            query = table.select().with_only_columns(*columns).where(table.c.session_key == key)
+            return _row(connection.execute(query).first)
 
-        row = self._try(work)
-        return None if row is None else (str(row[0]), _seconds(row[1]))
+        return self._try(work)
 
     async def delete(self, key: str) -> None:
         """Remove a row."""
@@ -110,11 +109,10 @@ class _DjangosOwn:
         self._alias = alias or "default"
         self._table = table
 
-    async def get(self, key: str) -> tuple[str, float] | None:
+    async def get(self, key: str) -> Row | None:
         """Return text and expiry of a row."""
         statement = "SELECT session_data, expire_date FROM {} WHERE session_key = %s"
-        row = self._try(statement, key, lambda cursor: cursor.fetchone())
-        return None if row is None else (str(row[0]), _seconds(row[1]))
+        return self._try(statement, key, lambda cursor: _row(cursor.fetchone))
 
     async def delete(self, key: str) -> None:
         """Remove a row."""
@@ -172,10 +170,22 @@ def _run(rows: _BySqlAlchemy | _DjangosOwn, verb: str, key: str) -> Any:
             connections.close_all()
 
 
-def _seconds(value: Any) -> float:
-    """Return a time in seconds since 1970; a database that keeps no zones keeps Django's times in UTC."""
+def _row(fetch: Callable[[], Any]) -> Row | None:
+    """Return a row as the bridge takes it; drivers raise what they like for a date or a text that is none."""
+    try:
+        row = fetch()
+        return None if row is None else (str(row[0]), _seconds(row[1]))
+    except (ValueError, TypeError, OverflowError):
+        return "", None
+
+
+def _seconds(value: Any) -> float | None:
+    """Return a time in seconds since 1970, None for what is none.
+
+    A database that keeps no zones keeps Django's times in UTC.
+    """
     if isinstance(value, str):
         value = dt.datetime.fromisoformat(value)
     if not isinstance(value, dt.datetime):
-        return 0.0
+        return None
     return (value if value.tzinfo is not None else value.replace(tzinfo=dt.UTC)).timestamp()
