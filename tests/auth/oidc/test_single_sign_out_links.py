@@ -11,7 +11,8 @@ pytest.importorskip("joserfc")
 
 from sessile import AsyncSessions, Sessions
 from sessile.auth.ground import Ground
-from sessile.auth.oidc.links import DATA, MAX_USERS, Link, Links, keep, kept
+from sessile.auth.oidc.links import DATA, MAX_USERS, Link, Links, keep, kept, refresh_key
+from sessile.auth.vault import Write
 from sessile.core.bridge import drive
 from sessile.core.keys import KeyRing
 from sessile.core.requests import Facts
@@ -47,7 +48,7 @@ class Desk:
 
     def found(self, *, subject: str | None = None, sid: str | None = None, issuer: str = ISSUER) -> tuple[str, ...]:
         """Return the sessions."""
-        return drive(self.links.find(issuer, subject=subject, sid=sid))
+        return tuple(one for one, _ in drive(self.links.find(issuer, subject=subject, sid=sid)))
 
 
 @pytest.fixture
@@ -121,6 +122,24 @@ def test_the_id_token_is_sealed_and_goes_with_its_user(desk: Desk) -> None:
     assert drive(desk.links.id_token(replace(link, hint="other"))) is None
     drive(vault.forget_user("ada"))
     assert drive(desk.links.id_token(link)) is None
+
+
+@requirement("R72")
+def test_what_was_kept_for_a_session_is_dropped_with_it(desk: Desk) -> None:
+    """Its ID token and its refresh token; those of another session, and of another user, stay."""
+    links = [kept(desk.sessions.open(desk.sign_in(**who)[1])) for who in ({}, {"sid": "sid-2"})]
+    mine, other = (link for link in links if link is not None)
+    vault: Any = desk.ground.vault
+    for link in (mine, other):
+        assert drive(vault.write(Write(refresh_key(link), b"sealed", 0, "ada")))
+    drive(desk.links.forget(replace(mine, user="eve")))
+    assert drive(desk.links.id_token(mine)) == TOKEN
+    drive(desk.links.forget(mine))
+    drive(desk.links.forget(mine))
+    assert drive(desk.links.id_token(mine)) is None
+    assert drive(vault.get(refresh_key(mine))) is None
+    assert drive(desk.links.id_token(other)) == TOKEN
+    assert drive(vault.get(refresh_key(other))) is not None
 
 
 def test_one_name_at_a_provider_belongs_to_few_users_here(desk: Desk) -> None:

@@ -94,10 +94,10 @@ class Links:
                 return None
         hint = secrets.token_urlsafe(16)
         token = sealed(self._sealer, id_token.encode(), link.user, hint.encode())
-        await self._ground.vault.write(
-            Write(f"oidc-hint:{hint}", written(Hint(token=token)), 0, link.user, self._until(self._ground.now))
-        )
-        return replace(link, hint=hint)
+        link = replace(link, hint=hint)
+        until = self._until(self._ground.now)
+        await self._ground.vault.write(Write(hint_key(link), written(Hint(token=token)), 0, link.user, until))
+        return link
 
     async def _enter(self, key: str, link: Link) -> bool:
         now = self._ground.now
@@ -135,15 +135,15 @@ class Links:
 
     async def find(
         self, issuer: str, *, subject: str | None, sid: str | None, at: float | None = None
-    ) -> tuple[str, ...]:
-        """Return the ids of the sessions that came from there; with `at`, those that were signed in until then."""
+    ) -> tuple[tuple[str, Link], ...]:
+        """Return the sessions that came from there, by their ids; with `at`, those that were signed in until then."""
         known = _known(living(await self._ground.vault.get(_key(issuer, subject, sid)), self._ground.now))
-        found: list[str] = []
+        found: list[tuple[str, Link]] = []
         for user in known.users:
             for session_id, record in await self._index.of_user(user):
                 link = link_of(record)
                 if link is not None and _is_meant(link, issuer, subject, sid, at):
-                    found.append(session_id)
+                    found.append((session_id, link))
         return tuple(found)
 
     async def id_token(self, link: Link) -> str | None:
@@ -152,14 +152,35 @@ class Links:
         Raises:
             StoreError: the vault failed.
         """
-        item = living(await self._ground.vault.get(f"oidc-hint:{link.hint}"), self._ground.now)
+        item = living(await self._ground.vault.get(hint_key(link)), self._ground.now)
         if item is None:
             return None
         kept = read(Hint, item.value)
         return opened(self._sealer, kept.token, link.user, link.hint.encode()).decode()
 
+    async def forget(self, link: Link) -> None:
+        """Drop what was kept for a session that has ended: its ID token, and the refresh token that asked after it.
+
+        Raises:
+            StoreError: the vault failed; it goes by itself when no session of then can live.
+        """
+        for key in (hint_key(link), refresh_key(link)):
+            item = await self._ground.vault.get(key)
+            if item is not None and item.user == link.user:
+                await self._ground.vault.write(Write(key, None, item.version))
+
     def _until(self, now: float) -> float:
         return now + self._ground.engine.policy.absolute + _MARGIN
+
+
+def hint_key(link: Link) -> str:
+    """Return the key of a session's ID token in the vault."""
+    return f"oidc-hint:{link.hint}"
+
+
+def refresh_key(link: Link) -> str:
+    """Return the key of the refresh token that a session keeps to ask after itself."""
+    return f"oidc-refresh:{link.hint}"
 
 
 def keep(session: Session, link: Link) -> None:

@@ -183,8 +183,11 @@ class SignOut:
         return target
 
     async def _id_token(self, link: Link) -> str | None:
+        """Return the session's ID token, and drop what was kept for it."""
         try:
-            return await self._links.id_token(link)
+            id_token = await self._links.id_token(link)
+            await self._links.forget(link)
+            return id_token
         except StoreError as error:
             _log.warning("an ID token could not be looked up (%s); the provider will ask its user", error.code)
             return None

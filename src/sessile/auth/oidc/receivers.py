@@ -29,7 +29,7 @@ from ...errors import StoreError, StoreUnavailable
 from ..events import WHY_LOGOUT, LogoutTokenRefused, ProviderSignedOut
 from ..exchange import FORM, NO_STORE, NOT_FOUND, Ask, Reply, json, wrong_method
 from ..ground import Ground
-from .links import Links
+from .links import Link, Links
 from .logout_tokens import MAX_CHARS, Expected, LogoutToken, UnknownKey, Why, is_name, judge
 from .replays import Replays
 
@@ -139,17 +139,25 @@ class Receivers:
             found = judge(text, await trusted.keys(again=True), expected=trusted.expected, now=self._ground.now)
         return Why.KEY if isinstance(found, UnknownKey) else found
 
-    async def _end(self, name: str, channel: Literal["back", "front"], sessions: tuple[str, ...]) -> Received:
+    async def _end(
+        self, name: str, channel: Literal["back", "front"], sessions: tuple[tuple[str, Link], ...]
+    ) -> Received:
         engine, ended, confirmed = self._ground.engine, 0, True
-        user: str | None = None
-        for session in sessions:
+        for session, _ in sessions:
             ending = await engine.end(session, EndReason.PROVIDER)
             ended += len(ending.ended)
             confirmed = confirmed and ending.confirmed
-            user = next((owner for _, owner in ending.ended if owner is not None), user)
+        for _, link in sessions:
+            # What was issued for the session goes with it (§2.7): nobody asks after a session that has ended.
+            await self._links.forget(link)
         self._ground.tell(
             ProviderSignedOut(
-                at=self._ground.now, user=user, provider=name, channel=channel, sessions=ended, confirmed=confirmed
+                at=self._ground.now,
+                user=next((link.user for _, link in sessions), None),
+                provider=name,
+                channel=channel,
+                sessions=ended,
+                confirmed=confirmed,
             )
         )
         return Received(ended, confirmed)
