@@ -351,3 +351,50 @@ class ProviderSignedOut(Event, frozen=True, kw_only=True):
         what = "one session" if self.sessions == 1 else f"{self.sessions} sessions"
         sure = "" if self.confirmed else "; the store has not confirmed it yet"
         return f"The provider {self.provider} signed a user out of {what} ({self.channel}-channel){sure}."
+
+
+# -- signing in with a provider ----------------------------------------------------------------------------------------
+
+WHY_SIGN_ON = {
+    "unknown": "this browser has begun no such sign-in, or has finished it",
+    "expired": "it took too long",
+    "provider": "another provider answered than was asked",
+    "denied": "the user or the provider said no",
+    "code": "the provider does not know the code",
+    "token": "the ID token is not what was asked for",
+    "level": "the sign-in at the provider is too old or too weak",
+    "user": "nobody here is that user",
+    "signed-out": "the provider signed the user out meanwhile",
+}
+
+
+class SignOnRefused(Event, frozen=True, kw_only=True):
+    """Say that a sign-in at a provider did not end in one here, and why; `more` is the part that was wrong."""
+
+    code = "sign-on-refused"
+    severity = "warning"
+    requirement = "R76"
+    provider: str
+    why: str
+    more: str = ""
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        more = f" ({self.more})" if self.more else ""
+        return f"A sign-in by {self.provider} was refused: {WHY_SIGN_ON.get(self.why, self.why)}{more}."
+
+
+class SignOnChecked(Event, frozen=True, kw_only=True):
+    """Say whether a provider still vouches for a user whose session hangs on it."""
+
+    code = "sign-on-checked"
+    severity = "notice"
+    requirement = "R75"
+    provider: str
+    stands: bool
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        if self.stands:
+            return f"The provider {self.provider} still vouches for the user."
+        return f"The provider {self.provider} does not vouch for the user any more: the session ended."

@@ -9,3 +9,12 @@ receivers         what providers ask of us: back-channel and front-channel
 logout            signing out where the user stands: here first, there next
 site              all routes, to be mounted anywhere
 """
+
+from __future__ import annotations
+
+from .doors import AsyncSignOn, SignOn
+from .id_tokens import IdToken
+from .providers import Provider
+from .rules import Coupling, Identity, Refused, Signed
+
+__all__ = ["AsyncSignOn", "Coupling", "IdToken", "Identity", "Provider", "Refused", "SignOn", "Signed"]

@@ -41,25 +41,26 @@ def signed_out(done: SignedOut) -> str:
         parts.append(f"<p>{there}</p>")
     if done.again:
         parts.append(f'<p><a href="{escape(done.again)}">Try again to sign out of {escape(done.provider)}</a></p>')
-    return _page("Signed out", "".join(parts))
+    return page("Signed out", "".join(parts))
 
 
 def question(target: str, *, signed_in: bool) -> str:
     """Ask whether to sign out."""
     if not signed_in:
-        return _page("Sign out", "<p role=status>You are not signed in.</p>")
+        return page("Sign out", "<p role=status>You are not signed in.</p>")
     form = (
         f'<form method=post action="{escape(target)}"><p><button>Sign out</button> '
         "<button name=everywhere value=1>Sign out everywhere</button></p></form>"
     )
-    return _page("Sign out", form)
+    return page("Sign out", form)
 
 
 def nothing(*, signed_in: bool) -> str:
     """Say that this browser has not asked for a sign-out, or has been told what came of it."""
     state = "You are signed in." if signed_in else "You are not signed in."
-    return _page("Sign out", f"<p role=status>{state} There is no sign-out to report.</p>")
+    return page("Sign out", f"<p role=status>{state} There is no sign-out to report.</p>")
 
 
-def _page(title: str, body: str) -> str:
+def page(title: str, body: str) -> str:
+    """Return a page of its own."""
     return f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><h1>{title}</h1>{body}"
