@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sessile.core.bridge import drive
 from sessile.core.keys import KeyRing, generate
 from sessile.core.record import EndReason, Record, Tombstone, Unreadable
 from sessile.core.sealing import SealedCodec
@@ -21,6 +22,7 @@ from sessile.stores.memory import MemoryStore
 from sessile.stores.moving import Moving
 from sessile.stores.moving.mover import Mover
 from sessile.testing.store_contract import new_id, new_record
+from tests.core.rig import Rig
 
 
 async def filled(store: Any, count: int = 5) -> list[str]:
@@ -191,3 +193,24 @@ class TestKeys:
         await filled(old, 3)
         counted = await Mover(Moving(old, Rotten())).run()
         assert (counted.moved, counted.verified, counted.wrong) == (3, 0, 3)
+
+
+class TestNodesThatWereForgotten:
+    """A node that still opens the old store alone signs nobody out elsewhere."""
+
+    def test_it_does_not_put_its_own_cookie_in_the_place_of_one_that_lives_on(self) -> None:
+        """It takes them for nobody; what it answers must not overwrite the token that the other nodes know."""
+        forgotten, new = Rig(), MemoryStore()
+        moving = Moving(forgotten.store, new, clock=forgotten.clock)
+        token = forgotten.sign_in("ada")
+        drive(moving.move(forgotten.id_of(token)))
+        proper = Rig(moving)
+        for later in (0.0, 3_600.0):
+            forgotten.now += later
+            proper.now = forgotten.now
+            session = forgotten.open(token)
+            assert (session.user_id, session.ended) == (None, EndReason.MOVED)
+            session["cart"] = ["milk"]
+            assert forgotten.close(session) is None
+            assert proper.user_of(token) == "ada"
+        assert forgotten.sign_in("ada", token) != token

@@ -359,14 +359,17 @@ class Engine:
         return session
 
     def _meet_tombstone(self, session: Session, opened: Opened, sid: str, tombstone: Tombstone) -> None:
-        """Serve a late request as nobody. What its own browser ended a moment ago may hold a newer cookie: set none."""
+        """Serve a late request as nobody. What its own browser ended a moment ago may hold a newer cookie: set none.
+
+        Nor where a session lives on in another store, which this node was not told of: its token is what others know.
+        """
         now = opened.loaded_at
         if now >= tombstone.expires_at:
             self._tell(events.UnknownSession(at=now, session=sid, source=self._source(opened.facts)))
             return
         in_flight = tombstone.reason in _OWN_ENDS and now - tombstone.at <= self.policy.grace
         session.ended = tombstone.reason
-        opened.storable = not in_flight
+        opened.storable = not in_flight and tombstone.reason is not EndReason.MOVED
         self._tell(
             events.EndedTokenUsed(
                 at=now,
