@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sqlite3
 import time
@@ -16,13 +17,14 @@ from sessile.core.bridge import drive
 from sessile.core.keys import KeyRing, generate
 from sessile.core.record import EndReason, Record, Tombstone, Unreadable
 from sessile.core.sealing import SealedCodec
-from sessile.errors import ConfigurationError
+from sessile.errors import ConfigurationError, StoreFull
 from sessile.stores import open_store
 from sessile.stores.memory import MemoryStore
 from sessile.stores.moving import Moving
 from sessile.stores.moving.mover import Mover
 from sessile.testing.store_contract import new_id, new_record
 from tests.core.rig import Rig
+from tests.support.servers import redis_server
 
 
 async def filled(store: Any, count: int = 5) -> list[str]:
@@ -77,8 +79,6 @@ class TestOneStore:
     )
     async def test_so_are_two_names_of_one_redis(self, other: str) -> None:
         """Names, schemes and options differ; what lies there does not."""
-        from tests.support.servers import redis_server
-
         with redis_server() as server:
             old, new = opened(server.url), opened(other.format(server.port))
             ids = await filled(old)
@@ -214,3 +214,35 @@ class TestNodesThatWereForgotten:
             assert forgotten.close(session) is None
             assert proper.user_of(token) == "ada"
         assert forgotten.sign_in("ada", token) != token
+
+
+class TestAFullStore:
+    """A new store that takes no more loses nobody, and is told in one sentence."""
+
+    async def test_the_move_stops_and_goes_on_when_there_is_room(self) -> None:
+        """Whoever was on the way is still found, and so is everybody after the second run."""
+        import redis
+
+        told: list[Any] = []
+        client: Any
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        old = MemoryStore()
+        ids = [new_id() for _ in range(300)]
+        for sid in ids:
+            await old.create(sid, new_record("ann", note="x" * 2_000))
+        with redis_server() as server, closing(redis.Redis(port=server.port)) as client:
+            new = opened(f"{server.url}?timeout=10")
+            await new.stats(0.0)
+            client.config_set("maxmemory", client.info("memory")["used_memory"] + 300_000)
+            first = Mover(Moving(old, new))
+            with pytest.raises(StoreFull):
+                await first.run()
+            gc.collect()
+            assert told == []
+            assert await alive(old, ids) > 0
+            client.config_set("maxmemory", 0)
+            assert await alive(Moving(old, new), ids) == 300
+            second = await Mover(Moving(old, new)).run()
+            assert (second.left, second.wrong, second.ended) == (0, 0, 0)
+            assert await alive(new, ids) == 300
+            await new.close()

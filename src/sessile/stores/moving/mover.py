@@ -110,15 +110,18 @@ class Mover:
                 alive += record.expires_at > time.time()
                 waiting.add(asyncio.create_task(work(name, record)))
                 if len(waiting) >= self._at_once:
-                    done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                    done, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                     for one in done:
                         one.result()
+                    waiting = pending
             for one in waiting:
                 await one
-            waiting = set()
         finally:
             for one in waiting:
                 one.cancel()
+            await asyncio.gather(
+                *waiting, return_exceptions=True
+            )  # the first failure is told, and all of them are seen
         return alive
 
     async def _arrive(self, _name: str, record: Record) -> None:
