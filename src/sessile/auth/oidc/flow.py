@@ -195,7 +195,7 @@ class SignOnFlow:
         if written_down is None:
             return self._refuse(session, name, Refused.SIGNED_OUT, "")
         if tokens.refresh_token is not None:
-            await self._keep_refresh(written_down, tokens.refresh_token)
+            await self._keep_refresh(written_down, tokens.refresh_token, new=True)
         waiting = rules.others(session)
         self._login(session, user, token, due=self.settings.second and await has_second(self.ground, user))
         for key, value in waiting.items():
@@ -305,7 +305,7 @@ class SignOnFlow:
             if isinstance(token, id_tokens.Why) or token.subject != link.subject:
                 return False
         if tokens.refresh_token is not None and tokens.refresh_token != kept:
-            await self._keep_refresh(link, tokens.refresh_token)
+            await self._keep_refresh(link, tokens.refresh_token, new=False)
         return True
 
     async def _claim(self, link: Link) -> str | None:
@@ -313,7 +313,7 @@ class SignOnFlow:
 
         Used twice, it would look stolen to the provider, and end everything that hangs on it.
         """
-        key, now = _refresh_key(link), self.ground.now
+        key, now = links.refresh_key(link), self.ground.now
         item = living(await self.ground.vault.get(key), now)
         if item is None:
             return None
@@ -325,11 +325,13 @@ class SignOnFlow:
             return ""
         return opened(self._sealer, kept.token, link.user, link.hint.encode()).decode()
 
-    async def _keep_refresh(self, link: Link, token: str) -> None:
+    async def _keep_refresh(self, link: Link, token: str, *, new: bool) -> None:
         secret = sealed(self._sealer, token.encode(), link.user, link.hint.encode())
         until = self.ground.now + self.ground.engine.policy.absolute
-        key = _refresh_key(link)
+        key = links.refresh_key(link)
         found = await self.ground.vault.get(key)
+        if found is None and not new:
+            return  # the session has ended meanwhile, and what hung on it
         version = 0 if found is None else found.version
         await self.ground.vault.write(Write(key, written(_Kept(token=secret)), version, link.user, until))
 
@@ -404,10 +406,6 @@ def _tokens(answer: Answer) -> Tokens | None:
         return value if isinstance(value, str) and 0 < len(value) <= _MAX_TOKEN else None
 
     return Tokens(text("id_token"), text("access_token"), text("refresh_token"))
-
-
-def _refresh_key(link: Link) -> str:
-    return f"oidc-refresh:{link.hint}"
 
 
 def _with_query(endpoint: str, query: Mapping[str, str]) -> str:

@@ -1,0 +1,191 @@
+"""Signing in at a provider, in every framework: a scripted one, and the real npm oidc-provider."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+
+from sessile.auth.ground import Ground
+from sessile.auth.oidc import AsyncSignOn, Coupling, Provider, SignOn
+from sessile.core.sessions import Sessions
+from tests.auth.oidc.login_bench import CLIENT, ISSUER, Bench, Showing, go, through, who
+from tests.support.mounting import FRAMEWORKS, ORIGIN, PREFIX, served
+from tests.support.oidc_provider import OidcProvider, client, provider
+from tests.support.requirements import requirement
+
+every_framework = pytest.mark.parametrize("framework", FRAMEWORKS)
+both_doors = pytest.mark.parametrize("framework", ["asgi", "wsgi"])
+
+
+@requirement("R76")
+@every_framework
+async def test_a_sign_in_goes_there_and_back_and_lands_where_it_was_meant_to(framework: str) -> None:
+    bench = Bench()
+    async with served(framework, bench.site) as browser:
+        answer = await go(browser, bench.op)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/vault")
+        told = (await browser.get(f"{PREFIX}/me")).json()
+        assert told == {"user": f"{ISSUER}#ada", "aal": 1, "kind": "authenticated"}
+
+
+@both_doors
+async def test_what_is_asked_for_is_what_the_standards_want(framework: str) -> None:
+    bench = Bench()
+    async with served(framework, bench.site) as browser:
+        location = (await browser.get(f"{PREFIX}/login/one?login_hint=ada%40example.org")).headers["location"]
+        query = {name: values[0] for name, values in parse_qs(urlsplit(location).query).items()}
+        assert query["response_type"] == "code"
+        assert query["code_challenge_method"] == "S256"
+        assert query["redirect_uri"] == f"{ORIGIN}{PREFIX}/callback/one"
+        assert query["scope"] == "openid"
+        assert query["login_hint"] == "ada@example.org"
+        assert len(query["state"]) >= 32
+        assert len(query["nonce"]) >= 32
+        await browser.get(bench.op.authorize(location))
+        posted = bench.op.posted[-1]
+        assert posted["authorization"].startswith("Basic ")
+        assert len(posted["code_verifier"]) >= 43
+        assert "client_secret" not in posted
+
+
+@requirement("R25")
+@both_doors
+async def test_signing_in_gives_a_new_token_and_keeps_the_cart(framework: str) -> None:
+    bench = Bench()
+    async with served(framework, bench.site) as browser:
+        there = await browser.get(f"{PREFIX}/login/one")
+        before = browser.jar["__Host-id"]
+        await browser.get(bench.op.authorize(there.headers["location"]))
+        after = browser.jar["__Host-id"]
+        assert before != after
+        thief = browser.another()
+        thief.jar.set("__Host-id", before, domain="shop.example", path="/")
+        assert await who(thief) is None
+
+
+@both_doors
+async def test_two_tabs_sign_in_at_once_and_both_end_well(framework: str) -> None:
+    """Whichever comes back first, the other one is not refused, and there is one user."""
+    bench = Bench()
+    async with served(framework, bench.site) as browser:
+        first = (await browser.get(f"{PREFIX}/login/one?next=/a")).headers["location"]
+        second = (await browser.get(f"{PREFIX}/login/one?next=/b")).headers["location"]
+        back = await browser.get(bench.op.authorize(second))
+        assert (back.status_code, back.headers["location"]) == (303, "/b")
+        back = await browser.get(bench.op.authorize(first))
+        assert (back.status_code, back.headers["location"]) == (303, "/a")
+        assert await who(browser) == f"{ISSUER}#ada"
+
+
+@both_doors
+async def test_a_browser_remembers_a_few_sign_ins_and_no_more(framework: str) -> None:
+    bench = Bench()
+    async with served(framework, bench.site) as browser:
+        locations = [(await browser.get(f"{PREFIX}/login/one")).headers["location"] for _ in range(12)]
+        assert (await browser.get(bench.op.authorize(locations[0]))).status_code == 400
+        assert (await browser.get(bench.op.authorize(locations[-1]))).status_code == 303
+
+
+@both_doors
+async def test_the_application_says_who_somebody_is_here(framework: str) -> None:
+    bench = Bench(users=lambda identity: {"ada": "user-7"}.get(identity.subject))
+    async with served(framework, bench.site) as browser:
+        await go(browser, bench.op)
+        assert await who(browser) == "user-7"
+        bench.op.changes = {"sub": "mallory"}
+        stranger = browser.another()
+        answer = await go(stranger, bench.op)
+        assert answer.status_code == 400
+        assert "no account" in answer.text
+        assert await who(stranger) is None
+
+
+@requirement("R75")
+@both_doors
+async def test_levels_are_what_the_application_reads_and_nothing_by_itself(framework: str) -> None:
+    def levels(token: Any) -> list[str]:
+        return ["passkey"] if "hwk" in token.amr else ["sso"]
+
+    bench = Bench(levels=levels)
+    bench.op.changes = {"amr": ["hwk", "user"]}
+    async with served(framework, bench.site) as browser:
+        await go(browser, bench.op)
+        assert (await browser.get(f"{PREFIX}/me")).json()["aal"] == 2
+
+
+@both_doors
+async def test_a_provider_that_wants_it_gets_the_request_by_the_back_channel(framework: str) -> None:
+    bench = Bench()
+    bench.op.metadata = {
+        "require_pushed_authorization_requests": True,
+        "pushed_authorization_request_endpoint": ISSUER + "/par",
+    }
+    async with served(framework, bench.site) as browser:
+        location = (await browser.get(f"{PREFIX}/login/one")).headers["location"]
+        query = parse_qs(urlsplit(location).query)
+        assert query == {"client_id": [CLIENT], "request_uri": ["urn:example:1"]}
+        assert bench.op.posted[-1]["code_challenge_method"] == "S256"
+
+
+@requirement("R75")
+@both_doors
+async def test_the_provider_is_asked_again_and_its_no_ends_the_session(framework: str) -> None:
+    bench = Bench(coupling=Coupling(recheck=300, patience=600))
+    async with served(framework, bench.site, clock=bench.clock) as browser:
+        await go(browser, bench.op)
+        assert (await browser.get(f"{PREFIX}/checked")).json()["user"] == f"{ISSUER}#ada"
+        assert bench.op.refreshes == 0, "it is not due"
+        bench.clock.now += 301
+        for _ in range(3):
+            assert (await browser.get(f"{PREFIX}/checked")).json()["user"] == f"{ISSUER}#ada"
+        assert bench.op.refreshes == 1, "once for all requests of the next while"
+        bench.clock.now += 301
+        bench.op.down.add("/token")
+        assert (await browser.get(f"{PREFIX}/checked")).status_code == 200, "the provider may be down for a while"
+        bench.clock.now += 700
+        assert (await browser.get(f"{PREFIX}/checked")).status_code == 503, "but not for ever"
+        bench.op.down.clear()
+        bench.op.grants.clear()
+        bench.clock.now += 60
+        ended = await browser.get(f"{PREFIX}/checked", headers={"accept": "application/json"})
+        assert ended.status_code == 401
+        assert await who(browser) is None
+        assert [event.stands for event in bench.told("sign-on-checked")] == [True, False]
+
+
+@pytest.fixture(scope="module", name="op")
+def fixture_op() -> Iterator[OidcProvider]:
+    """Run npm oidc-provider."""
+    registered = client(CLIENT, ORIGIN + PREFIX, callback="/callback/op", logged_out="/logged-out", backchannel=None)
+    with provider([registered]) as made:
+        yield made
+
+
+@requirement("R76")
+@every_framework
+async def test_a_real_provider_signs_people_in(framework: str, op: OidcProvider) -> None:
+    """Discovery, code, PKCE, client secret, keys and ID token are oidc-provider's own."""
+
+    def site(door: Any) -> Any:
+        kind: Any = SignOn if isinstance(door, Sessions) else AsyncSignOn
+        secret = f"secret of {CLIENT} {'x' * 24}"
+        known = Provider("op", op.issuer, CLIENT, secret, scopes=("openid", "offline_access"))
+        made = kind(Ground(door, "memory://"), [known], address=ORIGIN + PREFIX, userinfo=True)
+        return Showing(made.site)
+
+    async with served(framework, site) as browser:
+        with httpx.Client() as there:
+            location = (await browser.get(f"{PREFIX}/login/op?next=/vault")).headers["location"]
+            answer = await browser.get(through(there, location, "ada"))
+            assert (answer.status_code, answer.headers["location"]) == (303, "/vault")
+            assert await who(browser) == f"{op.issuer}#ada"
+            # The provider knows the browser by now: a second application, or tab, needs no password.
+            again = (await browser.get(f"{PREFIX}/login/op")).headers["location"]
+            assert (await browser.get(through(there, again, "nobody"))).status_code == 303
+            assert await who(browser) == f"{op.issuer}#ada"
+        sign_on: Any = browser.site
+        await sign_on.inner._flow.known["op"].http.close()
