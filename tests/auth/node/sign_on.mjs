@@ -37,7 +37,7 @@ const provider = new Provider(issuer, {
 for (const event of ['backchannel.success', 'backchannel.error']) {
   provider.on(event, (...about) => {
     const [error, client, sub, sid] = event.endsWith('error') ? about.slice(1) : [null, ...about.slice(1)]
-    said({ event, client: client.clientId, sub, sid, error: error?.message })
+    said({ event, client: client.clientId, sub, sid, error: error?.message ?? null })
   })
 }
 listener = provider.callback()
