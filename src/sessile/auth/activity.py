@@ -97,7 +97,7 @@ def noted(event: Event) -> Note | None:
     match event:
         case SignedIn(factor=factor, pending=pending):
             return Note("begun" if pending else "signed-in", _factor(factor))
-        case FactorAdded(factor=factor):
+        case FactorAdded(factor=factor) if factor != "recovery":  # which has an event of its own
             return Note("proved", _factor(factor))
         case FactorChanged(factor=factor, what=what):
             return Note(what, _factor(factor), mailed=True)

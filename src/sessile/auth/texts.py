@@ -109,7 +109,7 @@ ENGLISH: Final[dict[str, str]] = {
     "challenge.stuck": "There is nothing here with which you could go on. Ask the people who run {name}.",
     "challenge.over": "Sign in as somebody else",
     "step-up.title": "Prove that it is you",
-    "step-up.text": "This needs a proof that is fresh.",
+    "step-up.text": "This is important, so you are asked once more.",
     "step-up.aal": "This needs more than what you proved so far.",
     "step-up.more": "This needs a second factor, and you have none yet. Add one:",
     "step-up.email.button": "Send me a code by e-mail",

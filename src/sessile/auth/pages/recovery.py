@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ..changes import enrolled
+from ..changes import enrolled, require_fresh
 from ..exchange import Ask, Reply
 from .views import Views
 
 
 async def page(views: Views, ask: Ask) -> Reply:
-    """Show how many are left."""
-    user = ask.session.require()
+    """Show how many are left; who comes here mostly wants new ones, so the proof comes first."""
+    user = await require_fresh(views.ground, ask.session)
     stock = await views.doors.recovery.flow.count(user)
     there = "recovery" in await enrolled(views.ground, user)
     return views.page(ask, "recovery.html", there=there, left=stock.left, low=stock.low)
