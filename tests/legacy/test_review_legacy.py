@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import socket
 import sqlite3
+import threading
 import time
 from contextlib import closing
 from typing import Any
@@ -16,7 +18,7 @@ from sessile.core.policy import DAY, Policy
 from sessile.core.record import EndReason
 from sessile.core.session import Session
 from sessile.errors import StoreUnavailable
-from sessile.legacy import DjangoDatabase, FlaskCookie, StarletteCookie, StarsessionsCookie, formats
+from sessile.legacy import DjangoDatabase, FlaskCookie, StarletteCookie, StarsessionsCookie, formats, tables
 from tests.legacy.bench import Bench
 from tests.legacy.own import OwnBridge
 from tests.legacy.peers import SECRET, UNTIL, DjangoCookiePeer, DjangoDatabasePeer, FlaskPeer, StarlettePeer
@@ -202,6 +204,32 @@ class TestRows:
             bench.advance(5)
             assert bench.visit(cookie).user == user
             assert bench.refusals() == ([] if user else ["expired"])
+
+
+class TestAnOldDatabase:
+    """A server that takes connections and says nothing costs seconds, and not a worker."""
+
+    @requirement("R45")
+    @pytest.mark.parametrize("scheme", ["postgresql+psycopg", "mysql+pymysql"])
+    def test_that_is_silent_is_an_outage(self, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The driver's own patience is minutes, or has no end."""
+        pytest.importorskip(scheme.partition("+")[2])
+        monkeypatch.setattr(tables, "_WAIT", 2)
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            url = f"{scheme}://django@127.0.0.1:{silent.getsockname()[1]}/project"
+            bench = Bench().stand(DjangoDatabase(url, secret_key=SECRET, until=UNTIL))
+            met: list[BaseException] = []
+
+            def work() -> None:
+                try:
+                    bench.visit("sessionid=abcdefghijklmnopqrstuvwxyz012345")
+                except StoreUnavailable as error:
+                    met.append(error)
+
+            thread = threading.Thread(target=work, daemon=True)
+            thread.start()
+            thread.join(60)
+            assert len(met) == 1
 
 
 class TestMarks:

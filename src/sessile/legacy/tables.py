@@ -19,6 +19,7 @@ Row = tuple[str, float | None]  # text and expiry (seconds since 1970, None if i
 
 _TABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?")
 _DJANGO: Final = "django:"
+_WAIT: Final = 5  # seconds, for a connection; for an answer where the driver can
 
 
 class Database(NamedTuple):
@@ -57,7 +58,9 @@ class _BySqlAlchemy:
         except ImportError as error:
             raise ExtraMissing("a bridge to sessions in a database", "postgresql") from error
         try:
-            self._engine = sa.create_engine(url, pool_pre_ping=True)
+            parsed = sa.make_url(url)
+            limits = {name: value for name, value in _limits(parsed.drivername).items() if name not in parsed.query}
+            self._engine = sa.create_engine(parsed, pool_pre_ping=True, pool_timeout=_WAIT, connect_args=limits)
         except exc.ArgumentError:
             raise ConfigurationError("the old database's address is no URL that SQLAlchemy knows") from None
         except ImportError as error:
@@ -98,6 +101,16 @@ class _BySqlAlchemy:
                 return work(connection)
         except self._failures:
             raise StoreUnavailable("the old database did not answer") from None
+
+
+def _limits(driver: str) -> dict[str, Any]:
+    """Return what bounds a driver's waits: by themselves they wait for minutes, or for good, and so would a request."""
+    if driver in ("postgresql", "postgresql+psycopg", "postgresql+psycopg2"):
+        # No limit of the server's own: it is set by `options`, which PgBouncer refuses.
+        return {"connect_timeout": _WAIT, "tcp_user_timeout": _WAIT * 1000}
+    if driver.partition("+")[0] in ("mysql", "mariadb") and driver.endswith(("+pymysql", "+mysqldb", "mysql")):
+        return {"connect_timeout": _WAIT, "read_timeout": _WAIT, "write_timeout": _WAIT}
+    return {}
 
 
 class _DjangosOwn:
