@@ -398,3 +398,147 @@ class SignOnChecked(Event, frozen=True, kw_only=True):
         if self.stands:
             return f"The provider {self.provider} still vouches for the user."
         return f"The provider {self.provider} does not vouch for the user any more: the session ended."
+
+
+# -- shared signals ----------------------------------------------------------------------------------------------------
+
+_WHY_SIGNAL = {
+    "request": "it is no request with one security event token",
+    "authorization": "its sender did not show what the transmitter was given",
+    "malformed": "it is no signed token of this form",
+    "type": "it is of another type than secevent+jwt",
+    "algorithm": "its algorithm is not allowed",
+    "key": "no key of the transmitter is named in it, or one for another algorithm",
+    "signature": "its signature is not by the transmitter's key",
+    "claims": "its claims are not those of a security event token",
+    "issuer": "another issuer made it",
+    "audience": "it is for another receiver",
+    "time": "it is too old, or from the future",
+    "event": "it does not tell of one event, or says it wrongly",
+    "subject": "what it is about cannot be read",
+    "state": "its state is not the one that was asked for",
+}
+_WHY_IGNORED = {
+    "replay": "it was used before",
+    "loop": "it is an echo of what was told or heard before",
+    "type": "events of that type mean nothing here",
+    "nobody": "it is about nobody who is known here",
+    "policy": "the policy does nothing then",
+}
+
+
+class SignalRefused(Event, frozen=True, kw_only=True):
+    """Say that a security event token was refused, and why; no session was touched."""
+
+    code = "signal-refused"
+    severity = "warning"
+    requirement = "R77"
+    transmitter: str
+    why: str
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return f"A signal of {self.transmitter} was refused: {_WHY_SIGNAL.get(self.why, self.why)}."
+
+
+class SignalIgnored(Event, frozen=True, kw_only=True):
+    """Say that a genuine signal was acknowledged and changed nothing, and why."""
+
+    code = "signal-ignored"
+    requirement = "R77"
+    transmitter: str
+    kind: str
+    why: str
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        why = _WHY_IGNORED.get(self.why, self.why)
+        return f"A signal of {self.transmitter} ({self.kind}) changed nothing: {why}."
+
+
+class SignalReceived(Event, frozen=True, kw_only=True):
+    """Say that a signal of another application was carried out, and how many sessions it concerned."""
+
+    code = "signal-received"
+    severity = "notice"
+    requirement = "R77"
+    transmitter: str
+    kind: str
+    sessions: int
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        what = "one session" if self.sessions == 1 else f"{self.sessions} sessions"
+        return f"{self.transmitter} sent a signal ({self.kind}): {what} ended or lost a factor."
+
+
+class SignalSent(Event, frozen=True, kw_only=True):
+    """Say that a receiver took a signal of ours."""
+
+    code = "signal-sent"
+    requirement = "R78"
+    receiver: str
+    kind: str
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return f"{self.receiver} took a signal ({self.kind})."
+
+
+class SignalDelayed(Event, frozen=True, kw_only=True):
+    """Say that a receiver could not be reached, or refused a signal; it is sent again later."""
+
+    code = "signal-delayed"
+    severity = "warning"
+    requirement = "R78"
+    receiver: str
+    why: str
+    tries: int
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return f"A signal to {self.receiver} waits, after {self.tries} failures: {self.why}."
+
+
+class SignalGivenUp(Event, frozen=True, kw_only=True):
+    """Say that a receiver did not take a signal for so long that it is sent no more."""
+
+    code = "signal-given-up"
+    severity = "alert"
+    requirement = "R78"
+    receiver: str
+    kind: str
+    tries: int
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return f"{self.receiver} was never told of a signal ({self.kind}): it was given up."
+
+
+class SignalNotKept(Event, frozen=True, kw_only=True):
+    """Say that a session ended and other applications will not learn of it, because the vault failed."""
+
+    code = "signal-not-kept"
+    severity = "alert"
+    requirement = "R78"
+    kind: str
+    why: str
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return f"A session ended here, and no other application will be told ({self.kind}): the vault failed."
+
+
+class StreamChanged(Event, frozen=True, kw_only=True):
+    """Say what a transmitter told of its stream to us: verified, enabled, paused or disabled."""
+
+    code = "stream-changed"
+    severity = "notice"
+    requirement = "R77"
+    transmitter: str
+    status: str
+    why: str = ""
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return f"The stream of signals from {self.transmitter} is {self.status}."
