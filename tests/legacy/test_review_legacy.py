@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import closing
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -22,7 +23,9 @@ from sessile.legacy import DjangoDatabase, FlaskCookie, StarletteCookie, Starses
 from tests.legacy.bench import Bench
 from tests.legacy.own import OwnBridge
 from tests.legacy.peers import SECRET, UNTIL, DjangoCookiePeer, DjangoDatabasePeer, FlaskPeer, StarlettePeer
+from tests.stores.sql_databases import execute
 from tests.support.requirements import requirement
+from tests.support.servers import shared
 
 
 def sign_out(session: Session) -> None:
@@ -187,6 +190,24 @@ class TestRows:
         assert bench.refusals() in (["undecodable"], ["expired"])
         bench.close()
         connections.close_all()
+
+    @pytest.mark.parametrize("date", ["infinity", "0044-03-15 BC", None])
+    def test_a_date_of_postgresql_that_python_has_not_is_refused(self, date: str | None) -> None:
+        """It is no outage: that would lock its owner out until the bridge is gone."""
+        server = shared("postgresql")
+        table = f"django_session_{uuid4().hex[:8]}"
+        execute(
+            server,
+            f"CREATE TABLE {table} (session_key varchar(40) PRIMARY KEY, session_data text, expire_date timestamptz)",
+            f"INSERT INTO {table} VALUES ('abcdefgh', 'x', {repr(date) if date else 'NULL'})",
+            f"GRANT ALL ON {table} TO PUBLIC",
+            database="sessile",
+        )
+        url = server.url.replace("postgresql:", "postgresql+psycopg:")
+        bench = Bench().stand(DjangoDatabase(url, secret_key=SECRET, until=UNTIL, table=table))
+        assert bench.visit("sessionid=abcdefgh").user is None
+        assert bench.refusals() == ["undecodable"]
+        bench.close()
 
     def test_a_time_that_set_expiry_was_given_is_honoured_in_a_cookie(self) -> None:
         """Django leaves it to the browser, which a thief does not use."""

@@ -16,6 +16,7 @@ from .opened import Rows
 
 T = TypeVar("T")
 Row = tuple[str, float | None]  # text and expiry (seconds since 1970, None if it cannot be read)
+_DAMAGED: Final[Row] = "", None
 
 _TABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?")
 _DJANGO: Final = "django:"
@@ -75,6 +76,7 @@ class _BySqlAlchemy:
             schema=schema or None,
         )
         self._failures: tuple[type[Exception], ...] = (exc.SQLAlchemyError, OSError)
+        self._damages = exc.DataError
 
     async def get(self, key: str) -> Row | None:
         """Return text and expiry of a row."""
@@ -83,7 +85,10 @@ class _BySqlAlchemy:
         def work(connection: Any) -> Row | None:
             columns = (table.c.session_data, table.c.expire_date)
             query = table.select().with_only_columns(*columns).where(table.c.session_key == key)
-            return _row(connection.execute(query).first)
+            try:
+                return _row(connection.execute(query).first)
+            except self._damages:  # psycopg's word for a date like "infinity"
+                return _DAMAGED
 
         return self._try(work)
 
@@ -189,7 +194,7 @@ def _row(fetch: Callable[[], Any]) -> Row | None:
         row = fetch()
         return None if row is None else (str(row[0]), _seconds(row[1]))
     except (ValueError, TypeError, OverflowError):
-        return "", None
+        return _DAMAGED
 
 
 def _seconds(value: Any) -> float | None:
