@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import re
 from collections.abc import Callable, Mapping
@@ -27,6 +28,11 @@ CLIENT: Final = "shop"
 NOW: Final = 1_800_000_000.0
 
 
+@functools.cache
+def _forge(issuer: str) -> Forge:
+    return Forge(issuer, CLIENT)  # its keys take a while to make
+
+
 class Clock:
     """Stand still until told."""
 
@@ -45,7 +51,7 @@ class Scripted:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
-        self.forges = {issuer: Forge(issuer, CLIENT) for issuer in (ISSUER, OTHER)}
+        self.forges = {issuer: _forge(issuer) for issuer in (ISSUER, OTHER)}
         self.codes: dict[str, dict[str, str]] = {}
         self.changes: dict[str, Any] = {}
         self.header: dict[str, Any] = {}

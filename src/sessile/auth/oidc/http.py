@@ -115,8 +115,8 @@ class LoopHttp:
         try:
             response = await self._client.send(request, stream=True)
             try:
-                body = bytearray()
-                async for chunk in response.aiter_bytes():
+                body = _empty(response)
+                async for chunk in response.aiter_raw():
                     body += chunk
                     if len(body) > MAX_BYTES:
                         raise StoreUnavailable("the provider's answer is too long")
@@ -149,8 +149,8 @@ class BlockingHttp:
         try:
             response = self._client.send(request, stream=True)
             try:
-                body = bytearray()
-                for chunk in response.iter_bytes():
+                body = _empty(response)
+                for chunk in response.iter_raw():
                     body += chunk
                     if len(body) > MAX_BYTES:
                         raise StoreUnavailable("the provider's answer is too long")
@@ -165,8 +165,14 @@ class BlockingHttp:
         self._client.close()
 
 
+def _empty(response: httpx.Response) -> bytearray:
+    """Return where an answer goes; what is packed is not opened, as what comes out of a few bytes may have no end."""
+    if response.headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
+        raise StoreUnavailable("the provider's answer is packed, which nobody asked for")
+    return bytearray()
+
+
 def _headers(more: Mapping[str, str] | None) -> dict[str, str]:
-    # Nothing packed: what comes out of a few bytes may have no end.
     return {"accept": "application/json", "accept-encoding": "identity", **(more or {})}
 
 

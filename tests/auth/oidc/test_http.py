@@ -1,0 +1,164 @@
+"""How providers are asked, against real servers that misbehave: small answers, in time, from where was asked."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from sessile.auth.oidc.http import MAX_BYTES, Http, check_url, open_http
+from sessile.core.bridge import drive
+from sessile.errors import ConfigurationError, StoreUnavailable
+from tests.support.ports import free_port
+
+PATIENCE = 30.0
+
+
+class Server(BaseHTTPRequestHandler):
+    """Misbehave as the path says."""
+
+    released = threading.Event()
+
+    def do_GET(self) -> None:
+        """Answer."""
+        match self.path:
+            case "/endless":
+                self.send_response(200)
+                self.end_headers()
+                try:
+                    while True:
+                        self.wfile.write(b"x" * 65536)
+                except OSError:
+                    return
+            case "/away":
+                self.send_response(302)
+                self.send_header("location", "/json")
+                self.end_headers()
+            case "/silent":
+                self.released.wait(PATIENCE)
+            case "/packed":
+                body = gzip.compress(b"x" * (8 * MAX_BYTES))
+                self._send(body, ("content-encoding", "gzip"))
+            case "/json":
+                self._send(b'{"a": 1}', ("content-type", "Application/JSON; charset=utf-8"))
+            case _:
+                self._send(b"[" * 100_000, ("content-type", "application/json"))
+
+    def do_POST(self) -> None:
+        """Give back what was sent."""
+        self._send(self.rfile.read(int(self.headers["content-length"])), ("content-type", "text/plain"))
+
+    def _send(self, body: bytes, *headers: tuple[str, str]) -> None:
+        self.send_response(200)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        try:
+            self.wfile.write(body)
+        except OSError:
+            return
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module", name="url")
+def fixture_url() -> Iterator[str]:
+    """Serve."""
+    server = ThreadingHTTPServer(("127.0.0.1", free_port()), Server)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    Server.released.set()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(params=["loop", "blocking"], name="http")
+def fixture_http(request: pytest.FixtureRequest) -> Http:
+    """Return the client of a door."""
+    return open_http(blocking=request.param == "blocking", timeout=1.0)
+
+
+async def test_an_answer_comes_whole(http: Http, url: str) -> None:
+    answer = await http.get(url + "/json")
+    assert (answer.status, answer.kind, answer.json()) == (200, "application/json", {"a": 1})
+    answer = await http.post(url + "/echo", {"a": "ü&="})
+    assert answer.body == b"a=%C3%BC%26%3D"
+    await http.close()
+    await http.close()
+
+
+@pytest.mark.parametrize(("path", "why"), [("/endless", "too long"), ("/packed", "packed"), ("/deep", "")])
+async def test_what_has_no_end_is_cut_off(http: Http, url: str, path: str, why: str) -> None:
+    if why:
+        with pytest.raises(StoreUnavailable, match=why):
+            await http.get(url + path)
+    else:
+        assert (await http.get(url + path)).json() is None, "brackets without end are no document"
+    await http.close()
+
+
+async def test_who_says_nothing_is_not_waited_for(http: Http, url: str) -> None:
+    with pytest.raises(StoreUnavailable) as caught:
+        await http.get(url + "/silent")
+    assert "127.0.0.1" not in str(caught.value)
+    await http.close()
+
+
+async def test_nobody_is_followed_elsewhere(http: Http, url: str) -> None:
+    assert (await http.get(url + "/away")).status == 302
+    await http.close()
+
+
+async def test_nobody_there_is_an_outage(http: Http) -> None:
+    with pytest.raises(StoreUnavailable):
+        await http.get(f"http://127.0.0.1:{free_port()}/")
+    await http.close()
+
+
+def test_the_blocking_client_waits_for_nothing_that_it_cannot(url: str) -> None:
+    """It never suspends: the coroutine can be driven by hand."""
+    http = open_http(blocking=True)
+    assert drive(http.get(url + "/json")).status == 200
+    drive(http.close())
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://login.example/",
+        "https://",
+        "https://login.example/#x",
+        "https://login.example:99999/",
+        "https://a b/",
+        "https://user@login.example/",
+        "https://login.example\\@evil.example/",
+        "ftp://login.example/",
+        "//login.example",
+        "",
+        None,
+        7,
+        "https://[::1",
+        "https://" + "a" * 3000,
+        "https://löwe.example/",
+        "http://127.0.0.1.evil.example/",
+        "http://localhost.evil.example/",
+    ],
+)
+def test_addresses_that_may_not_be_asked(address: object) -> None:
+    with pytest.raises(ConfigurationError):
+        check_url(address, "it")
+
+
+@pytest.mark.parametrize(
+    "address", ["https://login.example/x?y=1", "http://localhost:8000/", "http://127.0.0.9:1/", "http://[::1]:1/"]
+)
+def test_addresses_that_may_be_asked(address: str) -> None:
+    assert check_url(address, "it") == address
