@@ -14,10 +14,12 @@ pytest.importorskip("joserfc")
 
 from sessile.auth.oidc.links import Link
 from sessile.auth.oidc.logout_tokens import EVENT, MAX_CHARS
+from sessile.auth.tokens import AsyncRefreshTokens, AsyncTokens, RefreshTokens, Refused, Tokens
 from sessile.errors import StoreUnavailable
 from tests.auth.oidc.logout_attacks import ATTACKS
 from tests.auth.oidc.logout_forge import ABSENT, NOW, Forge
-from tests.auth.oidc.receiver_bench import NAME, Bench, bench
+from tests.auth.oidc.receiver_bench import NAME, Bench, bench, done
+from tests.core.rig import facts
 from tests.support.mounting import FRAMEWORKS, PREFIX
 from tests.support.requirements import requirement
 
@@ -329,6 +331,26 @@ async def test_keycloaks_event_is_taken(forge: Forge) -> None:
         events = {EVENT: {}, "revoke_offline_access": True}
         assert answer_of(await app.post(forge.token(forge.claims(events=events)))) == OUT
         assert await app.alive(mine) == [False]
+
+
+@requirement("R62", "R72")
+@pytest.mark.parametrize("framework", ["asgi", "wsgi"])
+async def test_what_grew_from_the_session_ends_with_it(forge: Forge, framework: str) -> None:
+    """Its access tokens and refresh tokens, and what the provider gave for it; those of another session live on."""
+    async with bench(framework, forge=forge) as app:
+        blocking = app.site.blocking
+        tokens: Any = (Tokens if blocking else AsyncTokens)(app.site.ground, issuer="https://shop.example")
+        refreshing: Any = (RefreshTokens if blocking else AsyncRefreshTokens)(tokens)
+        pairs: list[Any] = []
+        for sid in ("sid-1", "sid-2"):
+            _, cookie = await app.sign_in(sid=sid)
+            session = await done(app.door.open(facts(cookie=cookie)))
+            pairs.append(await done(refreshing.issue(session, audience="https://api.example", client="web")))
+        assert answer_of(await app.post(app.token())) == OUT
+        for pair, lives in zip(pairs, (False, True), strict=True):
+            admitted = await done(tokens.admit(pair.access, "https://api.example"))
+            renewed = await done(refreshing.refresh(pair.refresh, facts=facts(), client="web"))
+            assert (admitted is not None, not isinstance(renewed, Refused)) == (lives, lives)
 
 
 # -- signing in meanwhile ----------------------------------------------------------------------------------------------
