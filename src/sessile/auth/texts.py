@@ -20,7 +20,6 @@ ENGLISH: Final[dict[str, str]] = {
     "lang": "en",
     # -- every page
     "skip": "Skip to the content",
-    "account": "Your account",
     "nav": "Your account",
     "nav.home": "Overview",
     "nav.devices": "Devices",
@@ -168,6 +167,7 @@ ENGLISH: Final[dict[str, str]] = {
     "home.make": "Make",
     "home.devices": "Devices",
     "home.devices.some": "Signed in on {n}.",
+    "home.devices.unknown": "Sign out all others.",
     "home.activity": "Activity",
     "home.activity.text": "What happened to your account.",
     "home.see": "See",
@@ -248,6 +248,7 @@ ENGLISH: Final[dict[str, str]] = {
     # -- devices
     "devices.title": "Devices",
     "devices.text": "Where you are signed in. End what you do not need, or do not know.",
+    "devices.unlisted": "Other devices cannot be listed here. You can sign out all of them.",
     "devices.this": "This device",
     "devices.seen": "Last used {when}.",
     "devices.since": "Signed in {when}.",
@@ -312,9 +313,10 @@ ENGLISH: Final[dict[str, str]] = {
     "done.reset": "The password was changed, and all devices are signed out. Sign in with the new password.",
     "done.ended": "{n} signed out.",
     "done.ended-unsure": "{n} signed out. Not every server has confirmed it yet; it is repeated until they have.",
+    "done.others": "All other devices are signed out.",
+    "done.others-unsure": "All other devices are signed out. Not every server has confirmed it yet; it is repeated until they have.",
     "done.not-me": "All other devices are signed out. Now choose a new password.",
     "done.not-me-passkey": "All other devices are signed out. Now look through your passkeys, and remove what you do not know.",
-    "done.proved": "Thank you.",
     "done.welcome": "Welcome. Your account is there.",
     # -- nothing here
     "missing.title": "Not here",

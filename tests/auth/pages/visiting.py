@@ -180,7 +180,13 @@ def mails_in(folder: Path) -> list[Any]:
 
 @asynccontextmanager
 async def visiting(
-    framework: str, folder: Path, *, by_mail: bool = False, pages: dict[str, Any] | None = None, **options: Any
+    framework: str,
+    folder: Path,
+    *,
+    by_mail: bool = False,
+    pages: dict[str, Any] | None = None,
+    store: str = "memory://",
+    **options: Any,
 ) -> AsyncIterator[Visitor]:
     """Serve the pages by a framework; with `by_mail`, messages go to files in `folder`."""
     clock, made = FrozenClock(), {}
@@ -197,5 +203,5 @@ async def visiting(
         made["site"] = AccountPages(made["accounts"], **(pages or {}))
         return made["site"]
 
-    async with served(framework, site) as browser:
+    async with served(framework, site, store=store) as browser:
         yield Visitor(browser, made["accounts"], made["site"], folder, clock)

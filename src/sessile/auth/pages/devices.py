@@ -36,8 +36,8 @@ async def others_page(views: Views, ask: Ask) -> Reply:
 
 async def others(views: Views, ask: Ask) -> Reply:
     """End all others."""
-    ended, confirmed = await _others(views, ask)
-    return _done(ask, ended, confirmed=confirmed)
+    confirmed = await _others(views, ask)
+    return exchange.redirect(ask.url("/devices", done="others" if confirmed else "others-unsure"))
 
 
 async def not_me_page(views: Views, ask: Ask) -> Reply:
@@ -58,16 +58,16 @@ async def not_me(views: Views, ask: Ask) -> Reply:
     return exchange.redirect(ask.url("/step-up", next=after))
 
 
-async def _others(views: Views, ask: Ask) -> tuple[int, bool]:
+async def _others(views: Views, ask: Ask) -> bool:
     user = ask.session.require(max_age=FRESH)
     keep: frozenset[str] = frozenset() if ask.session.id is None else frozenset({ask.session.id})
-    ending = await views.ground.engine.end_user(user, EndReason.USER, keep)
-    return len(ending.ended), ending.confirmed
+    return (await views.ground.engine.end_user(user, EndReason.USER, keep)).confirmed
 
 
 async def _confirm(views: Views, ask: Ask, key: str, path: str) -> Reply:
     user, sid = ask.session.require(max_age=FRESH), ask.query.get("id", "")
-    found = [one for one in await sessions_of(views, user, ask.session) if one.id == sid and not one.current]
+    listed = await sessions_of(views, user, ask.session) or []
+    found = [one for one in listed if one.id == sid and not one.current]
     if not found:
         return exchange.redirect(ask.url("/devices"))
     return views.confirm(ask, key, path, {"id": sid}, "/devices", label=found[0].label)

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from ...core.info import SessionInfo
 from ...core.session import Session
+from ...errors import Unsupported
 from ..changes import enrolled
 from ..exchange import Ask, Reply
 from ..stored import read
@@ -41,7 +42,7 @@ async def home(views: Views, ask: Ask) -> Reply:
     glance = await look(views, user)
     devices = await sessions_of(views, user, ask.session)
     level = views.said("home.level", level=views.said(f"home.level.{ask.session.aal}"))
-    return views.page(ask, "home.html", glance=glance, step=_step(views, glance), devices=len(devices), level=level)
+    return views.page(ask, "home.html", glance=glance, step=_step(views, glance), devices=devices, level=level)
 
 
 async def activity(views: Views, ask: Ask) -> Reply:
@@ -75,10 +76,13 @@ async def may_go(views: Views, user: str, kind: str, count: int) -> bool:
     return bool({one for one in kinds & _FIRST if views.has(one)} - {kind})
 
 
-async def sessions_of(views: Views, user: str, current: Session) -> list[SessionInfo]:
-    """Return a user's sessions, this one first."""
-    found: Any = views.ground.sessions.of_user(user, current=current)
-    return list(await found if inspect.isawaitable(found) else found)
+async def sessions_of(views: Views, user: str, current: Session) -> list[SessionInfo] | None:
+    """Return a user's sessions, this one first; None if they live in cookies, where nobody can list them."""
+    try:
+        found: Any = views.ground.sessions.of_user(user, current=current)
+        return list(await found if inspect.isawaitable(found) else found)
+    except Unsupported:
+        return None
 
 
 async def _password_at(views: Views, user: str) -> float | None:
