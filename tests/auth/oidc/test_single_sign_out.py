@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 pytest.importorskip("joserfc")
 
-from tests.auth.oidc.sign_on_app import Browser, Shops, applications
+from sessile.core.record import Record
+from tests.auth.oidc.sign_on_app import OP, SSO, Browser, Shops, applications
 from tests.support.requirements import requirement
 
 pytestmark = pytest.mark.slow
@@ -21,6 +26,12 @@ def shops() -> Iterator[Shops]:
     """Serve everything once; the provider tells D no session ids."""
     with applications(ADDRESSES, without_sid=("d",)) as shops:
         yield shops
+
+
+def release(gates: list[asyncio.Event]) -> None:
+    """Open gates at which an application's own loop waits."""
+    for gate in gates:
+        gate._loop.call_soon_threadsafe(gate.set)  # type: ignore[attr-defined]
 
 
 def two_browsers(shops: Shops, user: str) -> tuple[Browser, Browser]:
@@ -114,8 +125,6 @@ def test_an_application_whose_receiver_fails_stops_nobody_else(shops: Shops, sta
 @requirement("R72")
 def test_a_slow_application_answers_before_the_provider_gives_up(shops: Shops, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says that it has not confirmed the end, and ends the session when its store can."""
-    import asyncio
-
     first, _ = two_browsers(shops, "gil")
     slow = shops.apps["b"]
     store, gates = slow.sessions.engine.store, list[asyncio.Event]()
@@ -131,12 +140,41 @@ def test_a_slow_application_answers_before_the_provider_gives_up(shops: Shops, m
     heard = {one["client"]: one["error"] for one in shops.op.heard(3)}
     assert heard["b"] is not None
     assert first.who("b") != "nobody"
-    for gate in gates:
-        gate._loop.call_soon_threadsafe(gate.set)  # type: ignore[attr-defined]
-    for _ in range(200):
-        if first.who("b") == "nobody":
-            break
+    release(gates)
+    deadline = time.monotonic() + 60
+    while first.who("b") != "nobody" and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert first.is_in("a", "b", "c") == [False, False, False]
+
+
+@requirement("R69")
+def test_a_sign_out_overtakes_a_sign_in_that_is_on_its_way(shops: Shops, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In at A and, in another tab, out at B: when A is told, its session is not stored yet, and must not stand."""
+    browser = shops.browser()
+    browser.sign_in("b", "hal")
+    application = shops.apps["a"]
+    store = application.sessions.engine.store
+    create, reached, gates = store.create, threading.Event(), list[asyncio.Event]()
+
+    async def held(session_id: str, record: Record, **how: Any) -> Any:
+        if record.control.user is not None:
+            gates.append(asyncio.Event())
+            reached.set()
+            await asyncio.wait_for(gates[-1].wait(), 60)
+        return await create(session_id, record, **how)
+
+    monkeypatch.setattr(store, "create", held)
+    pages: list[Any] = []
+    tab = threading.Thread(target=lambda: pages.append(browser.visit(f"{application.origin}{SSO}/login/{OP}")))
+    tab.start()
+    assert reached.wait(60)
+    browser.send(browser.press("b"), logout="yes")
+    assert [(one["client"], one["error"]) for one in shops.op.heard(2)] == [("a", None), ("b", None)]
+    release(gates)
+    tab.join(60)
+    assert pages[0].status_code >= 400
+    assert browser.is_in("a", "b") == [False, False]
+    assert [event.reason for event in application.told("session-ended")][-1] == "provider"
 
 
 @requirement("R73")
