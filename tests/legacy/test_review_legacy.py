@@ -13,16 +13,25 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import redis
 
 from sessile.core.legacy import storable
 from sessile.core.policy import DAY, Policy
 from sessile.core.record import EndReason
 from sessile.core.session import Session
 from sessile.errors import StoreUnavailable
-from sessile.legacy import DjangoDatabase, FlaskCookie, StarletteCookie, StarsessionsCookie, formats, tables
+from sessile.legacy import (
+    DjangoDatabase,
+    FlaskCookie,
+    FlaskSessionRedis,
+    StarletteCookie,
+    StarsessionsCookie,
+    formats,
+    tables,
+)
 from tests.legacy.bench import Bench
 from tests.legacy.own import OwnBridge
-from tests.legacy.peers import SECRET, UNTIL, DjangoCookiePeer, DjangoDatabasePeer, FlaskPeer, StarlettePeer
+from tests.legacy.peers import SECRET, UNTIL, DjangoCookiePeer, DjangoDatabasePeer, FlaskPeer, StarlettePeer, redis_url
 from tests.stores.sql_databases import execute
 from tests.support.requirements import requirement
 from tests.support.servers import shared
@@ -265,6 +274,33 @@ class TestMarks:
         for number in range(5):
             assert bench.visit(f"old=invented{number}", sign_out).forgotten == ("old",)
         assert bench.run(bench.store.stats(bench.rig.now)) == before
+
+    @pytest.mark.parametrize("blocking", [True, False], ids=["blocking", "async"])
+    def test_what_is_no_session_is_neither_read_nor_removed(self, *, blocking: bool) -> None:
+        """Ids that are not signed name keys; what else lies under the prefix is no outage, and nobody's to delete."""
+        ids = {name: f"{name}{uuid4().hex}" for name in ("list", "bytes", "number", "long", "session")}
+        connect: Any = redis.Redis.from_url
+        with closing(connect(redis_url())) as client:
+            client.rpush(f"session:{ids['list']}", 1)
+            client.set(f"session:{ids['bytes']}", b"\xff\xfe")
+            client.set(f"session:{ids['number']}", b"17")
+            client.set(f"session:{ids['long']}", b"{" * 2_000_000)
+            client.set(f"session:{ids['session']}", b'{"user_id": "ada"}')
+            bench = Bench(blocking=blocking).stand(FlaskSessionRedis(redis_url(), until=UNTIL))
+            for name, why in (
+                ("list", "unknown"),
+                ("bytes", "undecodable"),
+                ("number", "undecodable"),
+                ("long", "oversized"),
+            ):
+                bench.events.clear()
+                assert bench.visit(f"session={ids[name]}").user is None
+                assert (bench.refusals(), "store-failed" in bench.codes()) == ([why], False)
+            for sid in ids.values():
+                bench.visit(f"session={sid}", lambda session: session.login("bob"))
+            left = [name for name, sid in ids.items() if client.exists(f"session:{sid}")]
+            assert left == ["list", "bytes", "number", "long"]
+            bench.close()
 
     @requirement("R49")
     @pytest.mark.parametrize("failing", ["find", "end"])

@@ -54,6 +54,8 @@ from .shutouts import MONTH, Shutouts, pending_mark, put_mark
 # The branch of generation -1: what stands for the old cookie itself.
 OLD_BRANCH: Final = b"legacy"
 _ROUNDS: Final = 32
+# What stands under an old id and is no session of the old library's, so that it is not ours to remove.
+_NO_SESSION: Final = frozenset[Why]({"undecodable", "forged", "oversized"})
 
 # What makes room for a user's session where there are as many as the policy allows; see `Engine._room`.
 Room = Callable[[tuple[tuple[str, float], ...], Control, int], Awaitable[int | None]]
@@ -159,7 +161,8 @@ class Adoption:
         `done` holds those of cookies that were dealt with.
 
         A sign-in or a sign-out leaves no older session behind that could come up when the present one is over. Of an id
-        that stands for no session nothing is remembered: whoever invents them would fill the store for months.
+        that stands for no session nothing is remembered: whoever invents them would fill the store for months. Nor is
+        what is no session removed: whoever names it would.
 
         Raises:
             StoreError: a store failed.
@@ -172,13 +175,17 @@ class Adoption:
                 continue
             forget = (*forget, delete)
             try:
-                if await bridge.find(old, now) is None:
-                    continue
+                found = await bridge.find(old, now)
             except StoreError:
                 if bridge.on_outage == "refuse":
                     raise
+                found = Refusal("outage")
+            if found is None:
+                continue
             mark, until = mark_id(bridge.kind, old.identity), self.horizon(bridge, old, facts, now)
             await put_mark(self._store, mark, until, now, EndReason.LOGOUT)
+            if isinstance(found, Refusal) and found.why in _NO_SESSION:
+                continue
             try:
                 await bridge.end(old)
             except StoreError:

@@ -50,6 +50,18 @@ def _failed(error: Exception) -> NoReturn:
     raise StoreUnavailable("the old store did not answer") from None
 
 
+def _no_row(error: Exception) -> None:
+    """Return where the key holds a list or the like: no session, and no outage that whoever names it could make.
+
+    Raises:
+        StoreUnavailable: it is any other error.
+    """
+    from redis.exceptions import ResponseError
+
+    if not (isinstance(error, ResponseError) and str(error).startswith("WRONGTYPE")):
+        _failed(error)
+
+
 class _BlockingRows:
     def __init__(self, client: Any, *, ours: bool = False) -> None:
         self._client = client
@@ -68,7 +80,7 @@ class _BlockingRows:
         try:
             return _bounded(self._client.getrange(key, 0, MAX_BYTES))
         except Exception as error:  # noqa: BLE001 - a client has many, and each means that there is no answer
-            _failed(error)
+            return _no_row(error)
 
     async def delete(self, key: str) -> None:
         try:
@@ -112,7 +124,7 @@ class _AsyncRows:
         try:
             return _bounded(await cast("Awaitable[Any]", self._of_loop().getrange(key, 0, MAX_BYTES)))
         except Exception as error:  # noqa: BLE001
-            _failed(error)
+            return _no_row(error)
 
     async def delete(self, key: str) -> None:
         try:
