@@ -19,11 +19,11 @@ from sessile.core import events
 from sessile.core.bridge import drive
 from sessile.core.cookies import uncacheable
 from sessile.core.crosssite import CrossSiteGuard
-from sessile.core.engine import UNFINISHED
 from sessile.core.network import Client, is_loopback_host, parse_address
 from sessile.core.policy import Policy
 from sessile.core.ports import Page
 from sessile.core.record import EndReason, Record, Tombstone, Unreadable
+from sessile.core.room import UNFINISHED
 from sessile.core.session import Session
 from sessile.errors import (
     ConfigurationError,

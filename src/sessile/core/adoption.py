@@ -57,7 +57,7 @@ _ROUNDS: Final = 32
 # What stands under an old id and is no session of the old library's, so that it is not ours to remove.
 _NO_SESSION: Final = frozenset[Why]({"undecodable", "forged", "oversized"})
 
-# What makes room for a user's session where there are as many as the policy allows; see `Engine._room`.
+# What makes room for a user's session where there are as many as the policy allows; see `Room`.
 Room = Callable[[tuple[tuple[str, float], ...], Control, int], Awaitable[int | None]]
 
 

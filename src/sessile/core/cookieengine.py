@@ -91,7 +91,7 @@ class CookieEngine(Engine):
         if found is None or not self._is_secure(facts):
             return self._nobody(opened)
         if not isinstance(found, Found):
-            self._tell(events.TokenRefused(at=now, why=found, source=self._source(facts)))
+            self.tell(events.TokenRefused(at=now, why=found, source=self._source(facts)))
             return self._nobody(opened)
         opened.found = found
         if self._renew_after is not None:
@@ -108,7 +108,7 @@ class CookieEngine(Engine):
                 return self._live(opened, sid, Record(control, kept.data, found.seen_at, kept.until), Standing.LIVE)
             return await self._judge(opened, found, tombstone)
         except StoreError as error:
-            self._tell(events.StoreFailed(at=now, error=error.code, session=sid))
+            self.tell(events.StoreFailed(at=now, error=error.code, session=sid))
             raise
 
     def _is_within(self, authenticated_at: float, seen_at: float, until: float, now: float) -> bool:
@@ -278,7 +278,7 @@ class CookieEngine(Engine):
         if self._revocations is None:
             if everywhere:
                 raise _without("signs a user out everywhere")
-            self._tell(events.SessionForgotten(at=self.clock(), session=sid, user=user))
+            self.tell(events.SessionForgotten(at=self.clock(), session=sid, user=user))
             self._notify(sid)
             return Ending(((sid, user),), confirmed=False)
         opened: FromCookies = session.opened
@@ -346,7 +346,7 @@ class CookieEngine(Engine):
         if self._revocations is None:
             raise _without("signs a user out everywhere")
         ending = await self._revocations.end_user(user, self._mark(reason, user, None), keep)
-        self._tell(events.UserSessionsEnded(at=self.clock(), user=user, reason=reason, confirmed=ending.confirmed))
+        self.tell(events.UserSessionsEnded(at=self.clock(), user=user, reason=reason, confirmed=ending.confirmed))
         for sid in tuple(self._watchers):
             known = self._lately.get(sid)
             if sid not in keep and (known is None or known.claim.user == user):
@@ -363,7 +363,7 @@ class CookieEngine(Engine):
             raise _without("ends every session")
         now = self.clock()
         ending = await self._revocations.end_everything(now)
-        self._tell(events.SessionsEnded(at=now, confirmed=ending.confirmed))
+        self.tell(events.SessionsEnded(at=now, confirmed=ending.confirmed))
         for watched in tuple(self._watchers):
             self._notify(watched)
         return ending
@@ -393,7 +393,7 @@ class CookieEngine(Engine):
         try:
             return await self._revocations.check(known.claim) is None
         except StoreError as error:
-            self._tell(events.StoreFailed(at=self.clock(), error=error.code, session=sid))
+            self.tell(events.StoreFailed(at=self.clock(), error=error.code, session=sid))
             raise
 
     async def sweep(self, limit: int) -> int:

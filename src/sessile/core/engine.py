@@ -19,23 +19,23 @@ import msgspec
 from msgspec.structs import replace
 
 from ..errors import (
-    AccessRefused,
     ConfigurationError,
     ConflictError,
     SessionGone,
     StoreError,
     StoreUnavailable,
-    TooManySessions,
     Unsupported,
 )
 from . import answers, binding, cookies, events, rotation
 from .answers import Answer
-from .bearers import Bearer, Grant, is_by_token, presented
+from .bearers import Bearer, Grant, is_by_token
 from .cookies import CookieRules
 from .factors import aal
-from .families import FAMILY, beneath, family_of, is_family
+from .families import FAMILY
+from .granted import judged, parent_of, session_of
 from .ids import Token, TokenMint, is_session_id, new_branch, new_seed, session_id
 from .keys import KeyRing
+from .looking import Looking
 from .network import Client, Proxies, is_loopback_host
 from .policy import Policy
 from .ports import (
@@ -53,11 +53,11 @@ from .ports import (
     Store,
     Sweeping,
     Taken,
-    UserIndex,
     Witness,
 )
 from .record import Change, Context, Control, EndReason, Record, Tombstone, Unreadable
 from .requests import Facts
+from .room import Room
 from .rotation import Standing
 from .session import Rules, Session, anonymous
 
@@ -67,8 +67,6 @@ if TYPE_CHECKING:
 
 # Each retry means that another request got through; more than this on one session is no longer a browser.
 MAX_RETRIES: Final = 64
-# A user's sign-ins that wait for a factor take nobody's place (R66, R88), but there are no more of them than this.
-UNFINISHED: Final = 16
 SWEEP_EVERY: Final = 60.0
 SWEEP_STEP: Final = 100
 _log: Final = logging.getLogger("sessile")
@@ -94,7 +92,7 @@ class Opened(msgspec.Struct):
     forget: tuple[str, ...] = ()
 
 
-class Engine:
+class Engine(Looking):
     """Do the I/O of sessions, through ports only."""
 
     def __init__(
@@ -113,13 +111,10 @@ class Engine:
         clock: Callable[[], float],
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        self.store = store
-        self.policy = policy
+        super().__init__(store, policy, sinks, clock)
         self.cookie = cookie
         self.proxies = proxies
         self.rules = rules
-        self.sinks = sinks
-        self.clock = clock
         self.ring = ring
         self._mint = TokenMint(ring)
         self._pseudonyms = binding.Pseudonyms(ring)
@@ -128,13 +123,13 @@ class Engine:
         self._development_hosts = development_hosts
         self._entropy = entropy
         self._observed = lru_cache(maxsize=4096)(self._observe)
+        self._room = Room(self, self._end_one)
         self._next_sweep = 0.0
         self._watchers: dict[str, set[Callable[[], None]]] = {}
         self._warned_hosts: set[str] = set()
         self.adoption: Adoption | None = None
-        # Who judges Authorization headers, and the limits of token families: set by `sessile.auth.tokens`.
+        # Who judges Authorization headers: set by `sessile.auth.tokens`.
         self.bearer: Bearer | None = None
-        self.family_policy: Policy | None = None
         # Who is told of ends before and after: set by `sessile.auth.signals`.
         self.witness: Witness | None = None
 
@@ -153,9 +148,9 @@ class Engine:
             store=self.store,
             ring=self.ring,
             policy=self.policy,
-            tell=self._tell,
+            tell=self.tell,
             clock=self.clock,
-            room=self._room,
+            room=self._room.make,
         )
 
     async def close(self) -> None:
@@ -186,7 +181,7 @@ class Engine:
         if read is None:
             if self.sinks:
                 why: Literal["forged", "duplicate"] = "forged" if isinstance(text, str) else "duplicate"
-                self._tell(events.TokenRefused(at=now, why=why, source=self._source(facts)))
+                self.tell(events.TokenRefused(at=now, why=why, source=self._source(facts)))
             return self._nobody(opened) if self.adoption is None else await self._adopt(opened)
         token, sid = read
         opened.token = token
@@ -199,7 +194,7 @@ class Engine:
             if type(found) is Tombstone and found.successor and now - found.at > self.policy.grace:
                 await self._end_successor(opened, found)
         except StoreError as error:
-            self._tell(events.StoreFailed(at=now, error=error.code, session=sid))
+            self.tell(events.StoreFailed(at=now, error=error.code, session=sid))
             raise
         session = self._without(opened, sid, found)
         return session if found is not None or self.adoption is None else await self._adopt(opened)
@@ -210,28 +205,22 @@ class Engine:
         if isinstance(found, Tombstone):
             self._meet_tombstone(session, opened, sid, found)
         elif found is None:
-            self._tell(events.UnknownSession(at=now, session=sid, source=self._source(opened.facts)))
+            self.tell(events.UnknownSession(at=now, session=sid, source=self._source(opened.facts)))
         elif isinstance(found, Unreadable):
             opened.unread = sid
-            self._tell(events.RecordRefused(at=now, session=sid, why=found.why))
+            self.tell(events.RecordRefused(at=now, session=sid, why=found.why))
         return session
 
     async def _load_granted(self, facts: Facts, kind: type[Session]) -> Session:
         """Open the session that an access token grants, for this request alone."""
-        opened = Opened(facts, self.clock(), kind=kind)
         assert self.bearer is not None
-        if not self._is_secure(facts):
-            raise AccessRefused(401, "invalid_token", (("www-authenticate", 'Bearer error="invalid_token"'),))
-        return self._granted(opened, await self.bearer.judge(facts, *presented(facts)))
+        opened = Opened(facts, self.clock(), kind=kind)
+        return self._granted(opened, await judged(self.bearer, facts, is_secure=self._is_secure(facts)))
 
     def _granted(self, opened: Opened, grant: Grant) -> Session:
-        record = grant.record
-        rules = replace(self.rules, policy=self.policy_of(record.control))
-        session = opened.kind(rules, record, grant.session_id)
+        session = session_of(grant, opened.kind, replace(self.rules, policy=self.policy_of(grant.record.control)))
         opened.standing = Standing.IN_FLIGHT  # served, and handed nothing
-        session.opened, session.grant = opened, grant
-        if is_family(record.control):
-            session.hide(FAMILY)
+        session.opened = opened
         return session
 
     async def load_again(self, session: Session, facts: Facts, kind: type[Session] = Session) -> Session:
@@ -266,7 +255,7 @@ class Engine:
             if isinstance(found, Tombstone) and found.successor and now - found.at > self.policy.grace:
                 await self._end_successor(opened, found)
         except StoreError as error:
-            self._tell(events.StoreFailed(at=now, error=error.code))
+            self.tell(events.StoreFailed(at=now, error=error.code))
             raise
         return self._without(opened, sid, found)
 
@@ -337,7 +326,7 @@ class Engine:
                     self._tell_changed(now, sid, control, facts, changes, answer)
                 if standing is Standing.ROLLED_BACK:
                     lost = token.generation - control.generation
-                    self._tell(events.StoreRolledBack(at=now, session=sid, user=control.user, lost=lost))
+                    self.tell(events.StoreRolledBack(at=now, session=sid, user=control.user, lost=lost))
                 return self._met(opened, sid, saved, standing)
             if isinstance(saved, Gone):
                 nobody = self._nobody(opened)
@@ -365,12 +354,12 @@ class Engine:
         """
         now = opened.loaded_at
         if now >= tombstone.expires_at:
-            self._tell(events.UnknownSession(at=now, session=sid, source=self._source(opened.facts)))
+            self.tell(events.UnknownSession(at=now, session=sid, source=self._source(opened.facts)))
             return
         in_flight = tombstone.reason in _OWN_ENDS and now - tombstone.at <= self.policy.grace
         session.ended = tombstone.reason
         opened.storable = not in_flight and tombstone.reason is not EndReason.MOVED
-        self._tell(
+        self.tell(
             events.EndedTokenUsed(
                 at=now,
                 session=sid,
@@ -393,7 +382,7 @@ class Engine:
         replay = events.ReplayDetected(
             at=now, session=sid, user=control.user, source=source, generation=token.generation, behind=behind
         )
-        self._tell(replay)
+        self.tell(replay)
         await self._refuse(nobody, sid, control, EndReason.REPLAY)
         if self.policy.on_replay == "end-all" and control.user is not None:
             await self.end_user(control.user, EndReason.REPLAY)
@@ -442,12 +431,12 @@ class Engine:
             if self.adoption is not None and session.grant is None:
                 answer = await self._without_old(session, opened, answer, now)
         except StoreError as error:
-            self._tell(events.StoreFailed(at=now, error=error.code, session=session.id))
+            self.tell(events.StoreFailed(at=now, error=error.code, session=session.id))
             raise
         if now >= self._next_sweep and (sid != session.id or not session.is_untouched):
             await self._sweep_step(now)
         if session.damaged:
-            self._tell(events.RecordRefused(at=now, session=session.id, why="value"))
+            self.tell(events.RecordRefused(at=now, session=session.id, why="value"))
         session.close(sid)
         return answer
 
@@ -525,7 +514,7 @@ class Engine:
                 # its only token must reach the browser, which shows the old cookie no more while it has that.
                 if session.intent is None:
                     raise
-                self._tell(events.StoreFailed(at=now, error=error.code, session=session.id))
+                self.tell(events.StoreFailed(at=now, error=error.code, session=session.id))
         return answer._replace(vary=True, more=(*answer.more, *forget)) if forget else answer
 
     async def _begin(self, session: Session, opened: Opened, now: float) -> tuple[Answer, str | None]:
@@ -537,10 +526,10 @@ class Engine:
         if not (data or session.insist) or not self._may_set_cookie(opened.facts):
             return nothing, None
         if not opened.storable:
-            self._tell(events.WriteDiscarded(at=now, session=None, reason=str(session.ended or "outage")))
+            self.tell(events.WriteDiscarded(at=now, session=None, reason=str(session.ended or "outage")))
             return nothing, None
         lines, sid, _ = await self._create(session, anonymous(now), data, opened, now)
-        self._tell(events.SessionCreated(at=now, session=sid, source=self._source(opened.facts)))
+        self.tell(events.SessionCreated(at=now, session=sid, source=self._source(opened.facts)))
         return _setting(lines), sid
 
     async def _save(self, session: Session, opened: Opened, now: float) -> tuple[Answer, str | None]:
@@ -579,7 +568,7 @@ class Engine:
                 if control is not None and token is not None:
                     cookie = self._successor(token, control.generation)
                     rotated = events.TokenRotated(at=now, session=sid, user=control.user, generation=control.generation)
-                    self._tell(rotated)
+                    self.tell(rotated)
                 elif standing is Standing.SUCCEEDED and may_hand and token is not None:
                     cookie = self._sibling(saved, token, opened)
                 break
@@ -625,17 +614,17 @@ class Engine:
             raise
         if old is not None and ended:
             self._notify(old)
-            self._tell(events.SessionRenewed(at=now, session=sid, user=control.user, old=old))
+            self.tell(events.SessionRenewed(at=now, session=sid, user=control.user, old=old))
         factor = session.factor
         if factor is not None and intent == "sign-in":
             source = self._source(opened.facts)
             signed_in = events.SignedIn(
                 at=now, session=sid, user=control.user, source=source, factor=factor.name, pending=control.pending
             )
-            self._tell(signed_in)
+            self.tell(signed_in)
         elif factor is not None:
             level = 0 if control.pending else aal(one.name for one in control.factors)
-            self._tell(events.FactorAdded(at=now, session=sid, user=control.user, factor=factor.name, aal=level))
+            self.tell(events.FactorAdded(at=now, session=sid, user=control.user, factor=factor.name, aal=level))
         return _setting(lines), sid
 
     async def _create(
@@ -678,7 +667,7 @@ class Engine:
                     session.rebase(present)
                 case AtLimit(sessions):
                     assert allowed is not None
-                    limit = await self._room(sessions, control, allowed)
+                    limit = await self._room.make(sessions, control, allowed)
                 case Gone(tombstone):
                     raise SessionGone(str(tombstone.reason) if tombstone else "gone")
         raise StoreUnavailable("a session changed faster than it could be renewed")
@@ -697,54 +686,7 @@ class Engine:
         return answer
 
     def _allowed(self, session: Session, control: Control) -> int | None:
-        """Return how many sessions this one's user may have; None: any number."""
-        limit = self.policy.max_sessions if control.user is not None else None
-        return limit + UNFINISHED if limit is not None and control.pending else limit
-
-    async def _room(self, sessions: tuple[tuple[str, float], ...], control: Control, allowed: int) -> int | None:
-        """Make room for one more of a user's sessions; return the limit to try again with, None for none.
-
-        Raises:
-            TooManySessions: the policy ends no finished one.
-        """
-        held = await self._taking_room([one for one, _ in sessions], control.user or "")
-        if len(held) >= allowed:
-            self._tell(events.LimitReached(at=self.clock(), user=control.user, action=self.policy.on_limit))
-            if not await self._make_room(held, control, allowed):
-                return None  # finished ones fill even the room of unfinished ones: this one ends none of them
-        return allowed + len(sessions) - len(held)
-
-    async def _taking_room(self, sessions: list[str], user: str) -> list[str]:
-        """Return those of a user's sessions that count: the token families of a session take no place beside it."""
-        if not isinstance(self.store, UserIndex):
-            return sessions
-        families = {sid: family_of(record) for sid, record in await self.store.of_user(user)}
-        return [sid for sid in sessions if (family := families.get(sid)) is None or family.parent is None]
-
-    async def _make_room(self, sessions: list[str], control: Control, limit: int) -> bool:
-        """End so many of a user's sessions that one more is within the limit: unfinished ones first, then the oldest.
-
-        An unfinished one ends no finished one; return whether there is room.
-
-        Raises:
-            TooManySessions: the policy ends no finished one.
-        """
-        surplus = len(sessions) - limit + 1
-        waiting = await self._unfinished(sessions, control.user or "")
-        if len(waiting) < surplus and self.policy.on_limit == "refuse" and not control.pending:
-            raise TooManySessions(limit)
-        finished = [] if control.pending else [one for one in sessions if one not in waiting]
-        for one in ([one for one in sessions if one in waiting] + finished)[:surplus]:
-            await self._end_one(one, EndReason.LIMIT, control.user)
-        return len(waiting) + len(finished) >= surplus
-
-    async def _unfinished(self, sessions: list[str], user: str) -> frozenset[str]:
-        """Return which of a user's sessions wait for a factor."""
-        if isinstance(self.store, UserIndex):
-            held = dict(await self.store.of_user(user))
-            return frozenset(one for one in sessions if one in held and held[one].control.pending)
-        found = [(one, await self.store.load(one)) for one in sessions]
-        return frozenset(one for one, record in found if isinstance(record, Record) and record.control.pending)
+        return self._room.allowed(control)
 
     def _replaces(self, session: Session, successor: str, now: float) -> Replaces | None:
         base, sid = session.base, session.id
@@ -772,7 +714,7 @@ class Engine:
         data = session.whole()
         if data and opened.storable and (was_live or base is None) and self._may_set_cookie(opened.facts):
             lines, new, _ = await self._create(session, anonymous(now), data, opened, now)
-            self._tell(events.SessionCreated(at=now, session=new, source=self._source(opened.facts)))
+            self.tell(events.SessionCreated(at=now, session=new, source=self._source(opened.facts)))
             clear = self._clearing(opened, base, cookies_too=False)
             return _setting(lines, clear), new
         # Was it ended by another request meanwhile, a sign-in may have set a newer cookie: this one must not delete
@@ -794,9 +736,9 @@ class Engine:
         if session.everywhere and user is not None:
             return await self.end_user(user, EndReason.LOGOUT)
         ending = await self._end_one(sid, EndReason.LOGOUT, user)
-        family = None if base is None else family_of(base)
-        if family is not None and family.parent is not None:
-            above = await self._end_one(family.parent, EndReason.LOGOUT, user)
+        parent = parent_of(base)
+        if parent is not None:
+            above = await self._end_one(parent, EndReason.LOGOUT, user)
             ending = Ending((*ending.ended, *above.ended), ending.confirmed and above.confirmed)
         return ending
 
@@ -862,17 +804,6 @@ class Engine:
             await self.witness.after(noted, ending)
         return ending
 
-    @property
-    def index(self) -> UserIndex:
-        """Return the store's index of users.
-
-        Raises:
-            Unsupported: it keeps none.
-        """
-        if not isinstance(self.store, UserIndex):
-            raise Unsupported("this store keeps no index of its users' sessions")
-        return self.store
-
     async def end_user(self, user: str, reason: EndReason, keep: frozenset[str] = frozenset()) -> Ending:
         """End all sessions of a user but those in `keep`."""
         index = self.index
@@ -892,7 +823,7 @@ class Engine:
         ending = await self.store.end_everything(now)
         if self.adoption is not None:
             await self.adoption.shutouts.close_everything()
-        self._tell(events.SessionsEnded(at=now, confirmed=ending.confirmed))
+        self.tell(events.SessionsEnded(at=now, confirmed=ending.confirmed))
         for watched in tuple(self._watchers):
             self._notify(watched)
         return ending
@@ -900,60 +831,6 @@ class Engine:
     def is_ours(self, text: str) -> bool:
         """Tell whether a text is a token that this ring of keys has made; it says nothing of its session."""
         return self._mint.read(text) is not None
-
-    async def is_alive(self, sid: str) -> bool:
-        """Tell whether a session lives now, without touching it: for what stays open longer than a request (R24).
-
-        Raises:
-            StoreError: the store failed; what cannot be checked must not stay open.
-        """
-        if not is_session_id(sid):
-            return False
-        return await self.living(sid) is not None
-
-    async def living(self, sid: str) -> Record | None:
-        """Return the session of an id if it lives now, a family's as it counts beside its parent; touch nothing.
-
-        A family whose parent has ended is dead, although nobody may have met it since.
-
-        Raises:
-            StoreError: the store failed.
-        """
-        try:
-            record = await self._loaded_alive(sid)
-            if record is None or not is_family(record.control):
-                return record
-            family = family_of(record)
-            if family is None or family.parent is None:
-                return None if family is None else record
-            parent = await self._loaded_alive(family.parent)
-        except StoreError as error:
-            self._tell(events.StoreFailed(at=self.clock(), error=error.code, session=sid))
-            raise
-        if parent is None or is_family(parent.control) or parent.control.user != record.control.user:
-            return None
-        return beneath(record, parent.control)
-
-    async def _loaded_alive(self, sid: str) -> Record | None:
-        found = await self.store.load(sid)
-        return found if isinstance(found, Record) and self.expired(found) is None else None
-
-    def policy_of(self, control: Control) -> Policy:
-        """Return the limits that count for a session: a token family has its own."""
-        return self.policy if self.family_policy is None or not is_family(control) else self.family_policy
-
-    def expired(self, record: Record) -> EndReason | None:
-        """Return which limit a session has passed, if any."""
-        now = self.clock()
-        if self.family_policy is None and is_family(record.control):
-            return None if now < record.expires_at else EndReason.IDLE  # its limits are not known here
-        return self.policy_of(record.control).expired(record.control, record.seen_at, now)
-
-    def deadline(self, record: Record) -> float:
-        """Return when a session ends if nothing more happens (seconds since 1970)."""
-        if self.family_policy is None and is_family(record.control):
-            return record.expires_at
-        return self.policy_of(record.control).deadline(record.control, record.seen_at)
 
     async def sweep(self, limit: int) -> int:
         """Remove up to `limit` expired records; return how many were removed."""
@@ -999,11 +876,7 @@ class Engine:
 
     def tell_cross_site(self, facts: Facts) -> None:
         """Tell the sinks that the guard refused a request."""
-        self._tell(events.CrossSiteRefused(at=self.clock(), source=self._source(facts), method=facts.method))
-
-    def tell(self, event: events.Event) -> None:
-        """Tell the sinks what happened around a session; a sink that fails stops nobody."""
-        self._tell(event)
+        self.tell(events.CrossSiteRefused(at=self.clock(), source=self._source(facts), method=facts.method))
 
     def source(self, session: Session) -> str:
         """Return a keyed hash of the network that a session's request came from, in hex."""
@@ -1029,7 +902,7 @@ class Engine:
         host = self.client(facts).host[:128]
         if host not in self._warned_hosts and len(self._warned_hosts) < 64:
             self._warned_hosts.add(host)
-            self._tell(events.InsecureChannel(at=self.clock(), host=host))
+            self.tell(events.InsecureChannel(at=self.clock(), host=host))
         return False
 
     def _context(self, facts: Facts) -> Context:
@@ -1068,7 +941,7 @@ class Engine:
         session.ended = tombstone.reason if tombstone else None
         user = tombstone.user if tombstone else None
         reason = str(tombstone.reason) if tombstone else "gone"
-        self._tell(events.WriteDiscarded(at=now, session=sid, user=user, reason=reason))
+        self.tell(events.WriteDiscarded(at=now, session=sid, user=user, reason=reason))
 
     # -- telling -------------------------------------------------------------------------------------------------------
 
@@ -1077,7 +950,7 @@ class Engine:
             self._ended(sid, user, reason, confirmed=ending.confirmed)
 
     def _ended(self, sid: str, user: str | None, reason: EndReason, *, confirmed: bool = True) -> None:
-        self._tell(events.SessionEnded(at=self.clock(), session=sid, user=user, reason=reason, confirmed=confirmed))
+        self.tell(events.SessionEnded(at=self.clock(), session=sid, user=user, reason=reason, confirmed=confirmed))
         self._notify(sid)
 
     def _notify(self, sid: str) -> None:
@@ -1091,16 +964,9 @@ class Engine:
         self, now: float, sid: str, control: Control, facts: Facts, changes: tuple[str, ...], action: str
     ) -> None:
         source = self._source(facts)
-        self._tell(
+        self.tell(
             events.ContextChanged(at=now, session=sid, user=control.user, source=source, changed=changes, action=action)
         )
-
-    def _tell(self, event: events.Event) -> None:
-        for sink in self.sinks:
-            try:
-                sink(event)
-            except Exception:  # noqa: BLE001 - what is told of was stored; an error would take the token from its browser
-                _log.exception("an event sink failed; it must not raise")
 
 
 def _parting(replaces: Replaces) -> Parting | None:

@@ -115,7 +115,7 @@ class FamilyEngine(Engine):
         try:
             lines, sid, _ = await self._create(self._nobody(opened), begun, dict(data), opened, now)
         except StoreError as error:
-            self._tell(events.StoreFailed(at=now, error=error.code))
+            self.tell(events.StoreFailed(at=now, error=error.code))
             raise
         return lines[0], sid, Record(begun, data, now, self.policy.deadline(begun, now))
 
@@ -135,13 +135,13 @@ class FamilyEngine(Engine):
         opened = Use(facts, now)
         read = self._mint.read(text) if isinstance(text, str) and self._is_secure(facts) else None
         if read is None:
-            self._tell(events.TokenRefused(at=now, why="forged", source=self._source(facts)))
+            self.tell(events.TokenRefused(at=now, why="forged", source=self._source(facts)))
             return None
         opened.token, sid = read
         try:
             session = await self._use(opened, sid, client, jkt)
         except StoreError as error:
-            self._tell(events.StoreFailed(at=now, error=error.code, session=sid))
+            self.tell(events.StoreFailed(at=now, error=error.code, session=sid))
             raise
         return None if session is None or session.base is None or session.user_id is None else session
 
@@ -151,7 +151,7 @@ class FamilyEngine(Engine):
             return self._without(opened, sid, found)
         family = opened.family = family_of(found)
         if family is None:
-            self._tell(events.RecordRefused(at=opened.loaded_at, session=sid, why="family"))
+            self.tell(events.RecordRefused(at=opened.loaded_at, session=sid, why="family"))
             return None
         if family.client != client or family.jkt != jkt:
             self._tell_refused(opened, sid, found, "client" if family.client != client else "key")
@@ -167,7 +167,7 @@ class FamilyEngine(Engine):
 
     def _tell_refused(self, opened: Use, sid: str, record: Record, why: WhyRefused) -> None:
         source, user = self._source(opened.facts), record.control.user
-        self._tell(RefreshRefused(at=opened.loaded_at, session=sid, user=user, source=source, why=why))
+        self.tell(RefreshRefused(at=opened.loaded_at, session=sid, user=user, source=source, why=why))
 
     async def _why(self, parent: str) -> EndReason:
         """Return why a parent has ended, as far as that is still known; one that is past a limit ends now (R36)."""
