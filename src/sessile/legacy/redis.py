@@ -50,7 +50,7 @@ def _failed(error: Exception) -> NoReturn:
     raise StoreUnavailable("the old store did not answer") from None
 
 
-def _no_row(error: Exception) -> None:
+def _failed_unless_no_row(error: Exception) -> None:
     """Return where the key holds a list or the like: no session, and no outage that whoever names it could make.
 
     Raises:
@@ -80,7 +80,8 @@ class _BlockingRows:
         try:
             return _bounded(self._client.getrange(key, 0, MAX_BYTES))
         except Exception as error:  # noqa: BLE001 - a client has many, and each means that there is no answer
-            return _no_row(error)
+            _failed_unless_no_row(error)
+            return None
 
     async def delete(self, key: str) -> None:
         try:
@@ -124,7 +125,8 @@ class _AsyncRows:
         try:
             return _bounded(await cast("Awaitable[Any]", self._of_loop().getrange(key, 0, MAX_BYTES)))
         except Exception as error:  # noqa: BLE001
-            return _no_row(error)
+            _failed_unless_no_row(error)
+            return None
 
     async def delete(self, key: str) -> None:
         try:
