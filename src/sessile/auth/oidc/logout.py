@@ -46,16 +46,12 @@ class AtProvider(StrEnum):
 
 
 class SignedOut(NamedTuple):
-    """Hold what a page says: whether the store confirmed the end here, of all sessions or one, and of the provider's.
-
-    `again` is where the user may try once more to end the session at the provider.
-    """
+    """Hold what a page says: whether the store confirmed the end here, of one session or all, and of the provider's."""
 
     confirmed: bool
     everywhere: bool
     provider: str
     there: AtProvider
-    again: str = ""
 
 
 class Leaving(Protocol):
@@ -151,10 +147,11 @@ class SignOut:
             return wrong_method("GET")
         session, now = ask.session, self._ground.now
         intent = _read(session.get(DATA))
-        given = ask.query.get("state", "").encode("utf-8", "replace")
-        if ask.method == "HEAD" or intent is None or not same(intent.state.encode(), given):
-            status = 200 if intent is None and not given else 400
-            return html(logout_pages.nothing(signed_in=session.user_id is not None), status)
+        if intent is None or ask.method == "HEAD":
+            # A browser that sends no cookie along with a link from another site (SameSite=Strict) ends here, too.
+            return html(logout_pages.nothing(signed_in=session.user_id is not None))
+        if not same(intent.state.encode(), ask.query.get("state", "").encode("utf-8", "replace")):
+            return html(logout_pages.nothing(signed_in=session.user_id is not None), 400)
         del session[DATA]
         if session.user_id is None and not session.keys():
             session.logout()  # it began with the sign-out, for nothing else

@@ -39,8 +39,6 @@ def signed_out(done: SignedOut) -> str:
     parts = [f"<p role=status>{_HERE[done.confirmed, done.everywhere]}</p>"]
     if there:
         parts.append(f"<p>{there}</p>")
-    if done.again:
-        parts.append(f'<p><a href="{escape(done.again)}">Try again to sign out of {escape(done.provider)}</a></p>')
     return page("Signed out", "".join(parts))
 
 

@@ -202,6 +202,7 @@ class Receivers:
         task.add_done_callback(self._done)
         await asyncio.wait({task}, timeout=self._patience)
         if not task.done():
+            task.add_done_callback(_tell_late)
             raise StoreUnavailable("the sessions take too long to end")
         return task.result()
 
@@ -209,6 +210,12 @@ class Receivers:
         self._late.discard(task)
         if not task.cancelled():
             task.exception()  # it was raised, or came too late for anybody
+
+
+def _tell_late(task: asyncio.Task[Any]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if task.cancelled() or error is not None:
+        _log.error("a sign-out that took too long to answer has failed (%s)", type(error).__name__)
 
 
 def _beside(work: Coroutine[Any, Any, T], patience: float) -> T:
