@@ -155,10 +155,32 @@ def test_keys_of_an_unknown_version_are_not_guessed_at() -> None:
     """An older node stops rather than sign with what it misread."""
     bench = Bench()
     keys = bench.tokens.flow.keys
-    for content in ((2, ()), (1,), "x", {"a": 1}):
+    wrong_keys = [
+        ("HS256", SECRET, 0, 0),
+        ("ES256", b"", 0, 0),
+        ("ES256", b"\xff" * 32, 0, 0),
+        ("EdDSA", SECRET, "", 0),
+    ]
+    nested: Any = ()
+    for _ in range(100):
+        nested = (nested,)
+    for content in (
+        (2, ()),
+        (1,),
+        "x",
+        {"a": 1},
+        b"",
+        None,
+        (1, None),
+        (1, nested),
+        *((1, (key,)) for key in wrong_keys),
+    ):
         value = sealed(keys._sealer, msgspec.msgpack.encode(content), "", ITEM.encode())
         with pytest.raises(StoreSchema):
             keys._open(value)
+    for raw in (b"", b"\xc1", b"\x92\x01", b"\x91" * 100_000):
+        with pytest.raises(StoreSchema):
+            keys._open(sealed(keys._sealer, raw, "", ITEM.encode()))
 
 
 def test_the_vault_is_sealed_anew_when_the_ring_turns() -> None:

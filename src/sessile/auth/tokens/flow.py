@@ -16,6 +16,7 @@ from ...core.session import Session, user_name
 from ...errors import ConfigurationError, NotByToken, SessileError, SessionGone, StepUpRequired
 from ..events import AccessTokenIssued, AccessTokenRefused, AccessTokenRevoked, ProofRefused
 from ..ground import Ground, name_of
+from ..stored import Stored, read, written
 from ..vault import Item, Write, living, settle, version_of
 from . import access, dpop, ended
 from .access import AccessToken, Unknown, Why
@@ -90,6 +91,12 @@ class Unproved(NamedTuple):
     nonce: str | None = None
 
 
+class _Revoked(Stored, frozen=True, array_like=True, kw_only=True):
+    """Hold what the vault keeps of a revoked token until it expires."""
+
+    token_id: str
+
+
 class _Kept(NamedTuple):
     """Hold the present list as the vault does: as of when, when the next one is made, and its text."""
 
@@ -100,7 +107,6 @@ class _Kept(NamedTuple):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_revoked = msgspec.msgpack.Decoder(tuple[int, str])
 _list = msgspec.msgpack.Decoder(_Kept)
 
 
@@ -277,7 +283,7 @@ class TokenFlow:
         if isinstance(token, Why) or token.client != client:
             return False
         until = token.expires_at + self.rules.tolerance + MARGIN
-        write = Write(_revoked_key(token), _encoder.encode((SCHEMA, token.token_id)), 0, NOBODY, until)
+        write = Write(_revoked_key(token), written(_Revoked(token_id=token.token_id)), 0, NOBODY, until)
         if await self.ground.vault.write(write):  # or it was there already
             self.ground.tell(
                 AccessTokenRevoked(at=self.ground.now, session=token.session_id, user=token.user, client=client)
@@ -319,7 +325,8 @@ class TokenFlow:
 
     async def _revoked_tokens(self, now: float) -> list[bytes]:
         noted = await self.ground.vault.of_user(NOBODY, "revoked:")
-        return [ended.token_mark(_revoked.decode(item.value)[1]) for item in noted if living(item, now) is not None]
+        current = [item.value for item in noted if living(item, now) is not None]
+        return [ended.token_mark(read(_Revoked, value).token_id) for value in current]
 
 
 def _kept_list(value: bytes) -> _Kept | None:

@@ -20,10 +20,10 @@ import msgspec
 from ...errors import ConfigurationError, StoreSchema
 from ..events import SigningKeyTurned
 from ..ground import Ground, opened, sealed
+from ..stored import Stored, read, written
 from ..vault import Item, Write, settle
 from .jose import SECRET_BYTES, Algorithm, PrivateKey, PublicKeys, private_key
 
-SCHEMA: Final = 1
 ITEM: Final = "tokens:keys"
 # No person has the empty name, so nobody's items are forgotten with these.
 NOBODY: Final = ""
@@ -121,12 +121,14 @@ class KeySet:
 
 def jwks_of(keys: Iterable[PrivateKey]) -> bytes:
     """Write public keys down as a JWKS (RFC 7517 §5)."""
-    written = [{**key.jwk, "kid": key.public.thumbprint, "alg": key.algorithm, "use": "sig"} for key in keys]
-    return msgspec.json.encode({"keys": written})
+    listed = [{**key.jwk, "kid": key.public.thumbprint, "alg": key.algorithm, "use": "sig"} for key in keys]
+    return msgspec.json.encode({"keys": listed})
 
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(tuple[int, tuple[Key, ...]])
+class _Keys(Stored, frozen=True, array_like=True, kw_only=True):
+    """Hold all keys, as they lie under the seal."""
+
+    keys: tuple[Key, ...]
 
 
 class SigningKeys:
@@ -235,14 +237,14 @@ class SigningKeys:
                 )
 
     def _seal(self, keys: tuple[Key, ...]) -> bytes:
-        return sealed(self._sealer, _encoder.encode((SCHEMA, keys)), NOBODY, ITEM.encode())
+        return sealed(self._sealer, written(_Keys(keys=keys)), NOBODY, ITEM.encode())
 
     def _open(self, value: bytes) -> tuple[Key, ...]:
+        keys = read(_Keys, opened(self._sealer, value, NOBODY, ITEM.encode())).keys
         try:
-            schema, keys = _decoder.decode(opened(self._sealer, value, NOBODY, ITEM.encode()))
-        except msgspec.DecodeError:
-            # Its text could hold a part of what was decoded.
-            raise StoreSchema("the token keys in the vault cannot be read") from None
-        if schema != SCHEMA:
-            raise StoreSchema("the token keys in the vault are of another version")
+            for key in keys:
+                private_key(key.algorithm, key.secret)
+        except (ConfigurationError, KeyError):
+            # The error's text could hold a part of a key.
+            raise StoreSchema("the token keys in the vault are none that this version knows") from None
         return keys
