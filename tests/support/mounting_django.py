@@ -25,8 +25,7 @@ from tests.support import mounting  # noqa: E402
 @contextmanager
 def project(is_async: bool, make_site: Any, store: str, options: dict[str, Any]) -> Iterator[tuple[Any, Any, Any]]:
     """Serve a site in Django; yield the application, the door and the site."""
-    given = {f"SESSILE_{name.upper()}": value for name, value in options.items()}
-    with override_settings(SESSILE_STORE=store, **given):
+    with override_settings(SESSILE={"store": store, **options}):
         reopen()
         door: Any = async_sessions() if is_async else sessions()
         site = make_site(door)

@@ -13,7 +13,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import anyio
 import httpx
-from msgspec.structs import replace
 
 from sessile import Sessions
 from sessile.auth.accounts import Accounts, AsyncAccounts
@@ -195,13 +194,10 @@ async def visiting(
         options["mailer"] = FileMailer(folder)
 
     def site(door: Any) -> AccountPages:
-        # Django's settings take no clock; set where all frameworks have it.
-        door.engine.clock = clock
-        door.engine.rules = replace(door.engine.rules, clock=clock)
         kind: Any = Accounts if isinstance(door, Sessions) else AsyncAccounts
         made["accounts"] = kind(door, "memory://", name="Example", origin=ORIGIN, **options)
         made["site"] = AccountPages(made["accounts"], **(pages or {}))
         return made["site"]
 
-    async with served(framework, site, store=store) as browser:
+    async with served(framework, site, store=store, clock=clock) as browser:
         yield Visitor(browser, made["accounts"], made["site"], folder, clock)
