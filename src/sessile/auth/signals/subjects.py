@@ -68,7 +68,7 @@ def _parted(names: tuple[Simple, ...]) -> Subject:
     )
 
 
-def _simple(value: Any) -> tuple[Simple, ...] | None:
+def _simple(value: object) -> tuple[Simple, ...] | None:
     """Return the names in one subject identifier; empty: of a format that is not known; None: malformed."""
     if not isinstance(value, dict):
         return None
@@ -91,14 +91,18 @@ def _aliases(listed: object) -> tuple[Simple, ...] | None:
     if not isinstance(listed, list) or not 0 < len(cast("list[object]", listed)) <= _MAX_ALIASES:
         return None
     names: list[Simple] = []
-    for one in cast("list[Any]", listed):
-        if isinstance(one, dict) and cast("dict[str, Any]", one).get("format") in ("aliases", "complex"):
+    for one in cast("list[object]", listed):
+        if _format(one) in ("aliases", "complex"):
             return None  # RFC 9493 §3.2.8: nothing nested
         found = _simple(one)
         if found is None:
             return None
         names += found
     return tuple(names)
+
+
+def _format(value: object) -> object:
+    return cast("dict[str, Any]", value).get("format") if isinstance(value, dict) else None
 
 
 def iss_sub(issuer: str, subject: str) -> dict[str, Any]:
