@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import subprocess
 from importlib.util import find_spec
@@ -35,7 +36,12 @@ def node_folder(source: Path, name: str) -> Path:
     done = folder / "installed"
     folder.mkdir(parents=True, exist_ok=True)
     for program in source.glob("*.*js"):
-        (folder / program.name).write_bytes(program.read_bytes())
+        # In one step, and only if it is another one: a worker beside us may be starting it.
+        target, text = folder / program.name, program.read_bytes()
+        if not target.is_file() or target.read_bytes() != text:
+            fresh = folder / f"{program.name}.{os.getpid()}"
+            fresh.write_bytes(text)
+            fresh.replace(target)
     if done.is_file() and done.read_bytes() == lock:
         return folder
     with (folder / "lock").open("w") as held:

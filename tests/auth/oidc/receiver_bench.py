@@ -1,22 +1,23 @@
-"""One application with the routes of signing out, in any framework, and the keys of a provider that exists on paper."""
+"""One application with the routes of a sign-on, in any framework, and what a fetch at its provider finds."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 from urllib.parse import urlencode
 
 import httpx
-from joserfc.jwk import KeySet
 
-from sessile.auth.exchange import FORM, NOT_FOUND, Ask, Reply
+from sessile.auth.exchange import FORM
 from sessile.auth.ground import Ground
-from sessile.auth.oidc.links import Link, Links, keep
-from sessile.auth.oidc.logout import SignOut
-from sessile.auth.oidc.logout_tokens import Expected
-from sessile.auth.oidc.receivers import Receivers
+from sessile.auth.oidc.doors import AsyncSignOn, SignOn
+from sessile.auth.oidc.http import Answer
+from sessile.auth.oidc.links import Link, keep
+from sessile.auth.oidc.providers import Provider
+from sessile.errors import StoreUnavailable
 from sessile.testing.clock import FrozenClock
 from tests.auth.oidc.logout_forge import CLIENT, ISSUER, NOW, Forge
 from tests.core.rig import facts, token_of
@@ -26,64 +27,47 @@ NAME: Final = "login"
 ENDPOINT: Final = f"{ISSUER}/end?tenant=1"
 
 
-class Provider:
-    """Be the provider as receivers and signing out know it; `published` are the keys that a fetch finds."""
-
-    title = "Login"
-    client_id = CLIENT
-    origins = (ISSUER,)
+class Published:
+    """Be the HTTP client of the sign-on: what a fetch at the provider finds, and how often its keys were fetched."""
 
     def __init__(self, forge: Forge) -> None:
-        self.expected = Expected(forge.issuer, forge.client)
-        self.published = self.known = forge.public
+        self.keys = forge.public
         self.endpoint: str | None = ENDPOINT
         self.fetched = 0
-        self.down: Exception | None = None
+        self.down = False
 
-    async def keys(self, *, again: bool = False) -> KeySet:
-        """Return its keys."""
-        if self.down is not None:
-            raise self.down
-        if again:
+    async def get(self, url: str, headers: Mapping[str, str] | None = None) -> Answer:
+        """Fetch a document."""
+        if self.down:
+            raise StoreUnavailable("no answer")
+        if url == f"{ISSUER}/jwks":
             self.fetched += 1
-            self.known = self.published
-        return self.known
+            return Answer(200, "application/json", json.dumps(self.keys.as_dict(private=False)).encode())
+        assert url == f"{ISSUER}/.well-known/openid-configuration"
+        addresses = {"authorization_endpoint": "/authorize", "token_endpoint": "/token", "jwks_uri": "/jwks"}
+        metadata = {"issuer": ISSUER, **{name: ISSUER + path for name, path in addresses.items()}}
+        if self.endpoint is not None:
+            metadata["end_session_endpoint"] = self.endpoint
+        return Answer(200, "application/json", json.dumps(metadata).encode())
 
-    async def end_session_endpoint(self) -> str | None:
-        """Return where sessions end."""
-        if self.down is not None:
-            raise self.down
-        return self.endpoint
+    async def post(self, url: str, form: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Answer:
+        """Send a form: nobody does, to sign out."""
+        raise AssertionError(url)
+
+    async def close(self) -> None:
+        """Close nothing."""
 
 
-class SignOutSite:
-    """Serve the four routes."""
-
-    def __init__(self, door: Any, forge: Forge, **options: Any) -> None:
-        self.ground = Ground(door, options.pop("vault", "memory://"))
-        self.blocking = self.ground.blocking
-        self.links = Links(self.ground)
-        self.provider = Provider(forge)
-        known = {NAME: self.provider}
-        self.receivers = Receivers(self.ground, known, self.links, **options)
-        self.leaving = SignOut(self.ground, known, self.links, address=ORIGIN + PREFIX)
-
-    async def answer(self, ask: Ask) -> Reply:
-        """Answer one request."""
-        way, _, name = ask.path.strip("/").partition("/")
-        match way:
-            case "backchannel":
-                return await self.receivers.back(ask, name)
-            case "frontchannel":
-                return await self.receivers.front(ask, name)
-            case "logout":
-                return await (self.leaving.leave(ask) if ask.method == "POST" else self.leaving.page(ask))
-            case "logged-out":
-                return await self.leaving.back(ask)
-            case "who":
-                return Reply(200, (), (ask.session.user_id or "nobody").encode())
-            case _:
-                return NOT_FOUND
+def sign_on(door: Any, published: Published, *, vault: str = "memory://", patience: float | None = None) -> Any:
+    """Return the site of a sign-on whose provider is `published`, with what tests look at beside it."""
+    ground = Ground(door, vault)
+    kind: Any = SignOn if ground.blocking else AsyncSignOn
+    made = kind(ground, [Provider(NAME, ISSUER, CLIENT, title="Login")], address=ORIGIN + PREFIX, http=published)
+    site = made.site
+    site.ground, site.links, site.published = ground, made.flow.links, published
+    if patience is not None:
+        site._receivers._patience = patience
+    return site
 
 
 async def done(result: Any) -> Any:
@@ -139,9 +123,10 @@ async def bench(
     """Serve the site by a framework."""
     events: list[Any] = []
     clock = FrozenClock(NOW)
+    published = Published(forge)
     async with served(
         framework,
-        lambda door: SignOutSite(door, forge, **options),
+        lambda door: sign_on(door, published, **options),
         store=store,
         clock=clock,
         sinks=(events.append,),

@@ -144,11 +144,11 @@ async def test_the_session_ends_here_whatever_is_wrong_elsewhere(forge: Forge, g
     async with bench(forge=forge) as app:
         mine, cookie = await app.sign_in()
         if given == "down":
-            app.site.provider.down = StoreUnavailable("no answer")
+            app.site.published.down = True
         elif given == "without":
-            app.site.provider.endpoint = None
+            app.site.published.endpoint = None
         else:
-            app.site.leaving._providers.clear()
+            app.site._sign_out._providers.clear()
         response = await leave(app, cookie)
         assert response.status_code == 200
         assert says in response.text
@@ -267,7 +267,7 @@ async def test_signing_out_clears_what_the_browser_keeps_of_the_site(forge: Forg
         _, cookie = await app.sign_in()
         response = await leave(app, cookie)
         assert response.headers["clear-site-data"] == '"cache", "storage"'
-        app.site.provider.endpoint = None
+        app.site.published.endpoint = None
         _, cookie = await app.sign_in()
         assert (await leave(app, cookie)).headers["clear-site-data"] == '"cache", "cookies", "storage"'
 
