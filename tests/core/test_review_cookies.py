@@ -6,17 +6,18 @@ import base64
 import os
 import signal
 import sqlite3
+import time
 from ast import literal_eval
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from sessile.core.record import EndReason
-from sessile.errors import StoreError
+from sessile.core.record import EndReason, Tombstone
+from sessile.errors import StoreError, StoreUnavailable
 from sessile.stores.cookie import open_revocations
 from sessile.stores.sqlite.revocations import SqliteRevocations
 from tests.core.cookie_rig import NAME, Rig
@@ -64,6 +65,32 @@ class TestMarks:
         with pytest.raises(StoreError):
             ada.look()
         rig.close()
+
+    @requirement("R45", "R62")
+    @pytest.mark.parametrize("how", ["removed", "replaced"])
+    def test_a_file_that_was_taken_away_under_a_process_is_an_outage(self, how: str, tmp_path: Path) -> None:
+        """Another worker has begun a new one: what signs out there must not go on living here."""
+        url = f"sqlite:///{tmp_path / 'ends.db'}"
+        here = Rig(open_revocations(url, blocking=True))
+        ada = here.browser().sign_in("ada")
+        assert ada.look()[0] == "ada"
+        for file in tmp_path.glob("ends.db*"):
+            file.unlink()
+        there = Rig(open_revocations(url, blocking=True))
+        if how == "replaced":
+            there.browser().sign_in("bob")
+        deadline = time.monotonic() + 30
+        with suppress(StoreUnavailable):
+            while time.monotonic() < deadline:
+                ada.look()
+        with pytest.raises(StoreUnavailable):
+            ada.look()
+        for verb in (here.ends.begin("ada"), here.ends.end("0" * 40, Tombstone(EndReason.ADMIN, 1.0, 2.0))):
+            with pytest.raises(StoreUnavailable):
+                here.run(verb)
+        assert there.browser(ada.jar).look()[0] is None
+        here.close()
+        there.close()
 
 
 def _fork(work: Callable[[], object]) -> bytes:

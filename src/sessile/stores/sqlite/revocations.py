@@ -1,6 +1,7 @@
 """Ends of sessions that live in cookies, remembered in an SQLite file: for one machine, any number of processes.
 
-Every end survives a power cut when it returns. The file is one of its own, not the one of stored sessions.
+Every end survives a power cut when it returns. The file is one of its own, not the one of stored sessions. If it is
+removed or replaced while it is open, every verb fails: by then another process may remember ends in another file.
 
     number      one row: the number of everything, kept for good
     ended       sessions that ended by themselves
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from functools import partial
 from typing import Final
 
@@ -19,7 +21,7 @@ import msgspec
 from ...core.marks import UserMark, first_number, next_mark, verdict
 from ...core.ports import Claim, Ending, Gone, Marks
 from ...core.record import Tombstone, Undecodable, decode_tombstone, encode_tombstone
-from ...errors import ConfigurationError, StoreSchema
+from ...errors import ConfigurationError, StoreSchema, StoreUnavailable
 from ..url import StoreUrl, seconds
 from .database import Database
 from .file import Schema
@@ -50,6 +52,8 @@ _SWEEP: Final = (
 )
 _DUE: Final = "SELECT EXISTS (SELECT 1 FROM ended WHERE due <= ?) OR EXISTS (SELECT 1 FROM user WHERE due <= ?)"
 
+_LOOK_EVERY: Final = 1.0  # seconds
+
 _marks: Final = msgspec.msgpack.Decoder(UserMark)
 
 
@@ -71,9 +75,12 @@ class SqliteRevocations(Database):
 
     def __init__(self, path: str | os.PathLike[str], *, blocking: bool, wait: float = 5.0) -> None:
         super().__init__(path, blocking=blocking, wait=wait, schema=_SCHEMA)
+        self._identity: tuple[int, int] | None = None  # of the file that is open
+        self._next_look = 0.0
 
     async def check(self, claim: Claim) -> Tombstone | None:
         """Return why the session has ended, None if it lives: one SELECT."""
+        self._look()
         readers = self._readers
         try:
             connection = readers.idle.pop()
@@ -96,6 +103,7 @@ class SqliteRevocations(Database):
         required: bool = False,
     ) -> Marks | Gone:
         """Return the numbers to issue a session under, and end the one that it replaces, durably."""
+        self._look()
         if replaces is None or tombstone is None:
             marks = await self._read(partial(_numbers, user=user))
             if marks.everything:
@@ -105,16 +113,19 @@ class SqliteRevocations(Database):
 
     async def end(self, session_id: str, tombstone: Tombstone, claim: Claim | None = None) -> Ending:
         """End a session by its id, durably."""
+        self._look()
         work = partial(_end, session_id=session_id, tombstone=tombstone, claim=claim)
         return await self._write(work, durable=True)
 
     async def end_user(self, user: str, tombstone: Tombstone, keep: frozenset[str] = frozenset()) -> Ending:
         """End the user's sessions but those in `keep`, durably."""
+        self._look()
         await self._write(partial(_end_user, user=user, tombstone=tombstone, keep=keep), durable=True)
         return Ending(())
 
     async def end_everything(self, at: float) -> Ending:
         """End every session that was issued so far, durably."""
+        self._look()
         await self._write(_end_everything, durable=True)
         return Ending(())
 
@@ -123,6 +134,29 @@ class SqliteRevocations(Database):
         if not await self._read(partial(_due, now=now)):
             return 0
         return await self._write(partial(_sweep, now=now, limit=limit), inline=False)
+
+    def _look(self) -> None:
+        """Look, once a second, whether the file that is open is still the one that other processes would open.
+
+        Raises:
+            StoreUnavailable: it is not. The process must be started anew.
+        """
+        now = time.monotonic()
+        if not self._file.prepared:  # not opened yet, or not since the fork
+            self._identity = None
+            return
+        if now < self._next_look:
+            return
+        try:
+            found = os.stat(self._file.path)
+        except OSError:
+            found = None
+        identity = None if found is None else (found.st_dev, found.st_ino)
+        if self._identity is None:
+            self._identity = identity
+        if identity is None or identity != self._identity:
+            raise StoreUnavailable("the database of ended sessions was removed or replaced while it was open")
+        self._next_look = now + _LOOK_EVERY
 
 
 def _state(
