@@ -14,10 +14,13 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from ..adapters.sites import asgi
 from ..adapters.starlette import SessionMiddleware, requires, session_of
+from ..auth.accounts import AsyncAccounts
 from ..auth.ground import Ground
+from ..auth.pages import AccountPages
+from ..auth.vaults import open_vault
 from ..core.policy import Policy
-from ..core.record import EndReason
 from ..core.session import Session
 from ..core.sessions import AsyncSessions
 from ..monitor import LogSink
@@ -27,7 +30,7 @@ from .catalogue import BY_SKU
 from .counting import CountingStore
 from .pages import Pages, SecurityHeaders
 from .tokens import TokenPages
-from .users import Users
+from .users import Users, seed
 
 # Short enough to watch. The defaults are 15 minutes, 30 s, an hour, a day.
 POLICY: Final = Policy(name="demo", rotation=20, grace=5, idle=600, absolute=4 * 3600, touch=5, clock_skew=1)
@@ -42,10 +45,13 @@ class Demo:
         self.store = CountingStore(open_store(f"sqlite:///{directory / 'sessions.db'}", blocking=False))
         store: Any = self.store
         self.sessions = AsyncSessions(store, policy=POLICY, sinks=(self.visitors, LogSink()))
-        self.users = Users(directory / "users.db")
         self.pages = Pages(self.visitors)
-        self.ground = Ground(self.sessions, f"sqlite:///{directory / 'accounts.db'}")
-        self.tokens = TokenPages(self.ground, self.pages, attack_address, f"http://localhost:{attack_address[1]}")
+        origin = f"http://localhost:{attack_address[1]}"
+        vault = open_vault(f"sqlite:///{directory / 'accounts.db'}", blocking=False)
+        self.users = Users(Ground(self.sessions, vault))
+        self.accounts = AsyncAccounts(self.sessions, vault, name="Sessile demo", origin=origin, users=self.users)
+        self.account_pages = AccountPages(self.accounts, home="/account/", templates=_HERE / "templates" / "account")
+        self.tokens = TokenPages(self.accounts.ground, self.pages, attack_address, origin)
         self._address = attack_address
 
     # -- the shop ------------------------------------------------------------------------------------------------------
@@ -67,78 +73,19 @@ class Demo:
         session_of(request).pop("cart", None)
         return RedirectResponse("/", 303)
 
-    # -- signing in and out --------------------------------------------------------------------------------------------
-
-    async def sign_in(self, request: Request) -> Response:
-        """Sign in; the cart comes along, the old token does not."""
-        target = _local(request.query_params.get("next", "/account"))
-        if request.method == "GET":
-            return self.pages.show(request, "sign_in.html", next=target, reason=request.query_params.get("reason", ""))
-        form = await request.form()
-        name, password = str(form.get("name", "")).strip().lower(), str(form.get("password", ""))
-        if not await self.users.check(name, password):
-            wrong = "That name and password do not belong together."
-            return self.pages.show(request, "sign_in.html", 401, next=target, name=name, wrong=wrong)
-        session_of(request).login(name, factor="password")
-        return RedirectResponse(target, 303)
-
-    async def sign_up(self, request: Request) -> Response:
-        """Make an account and sign in."""
-        if request.method == "GET":
-            return self.pages.show(request, "sign_up.html")
-        form = await request.form()
-        name, password = str(form.get("name", "")).strip().lower(), str(form.get("password", ""))
-        wrong = await self.users.add(name, password)
-        if wrong is not None:
-            return self.pages.show(request, "sign_up.html", 400, name=name, wrong=wrong)
-        session_of(request).login(name, factor="password")
-        return RedirectResponse("/account", 303)
+    # -- signing out ---------------------------------------------------------------------------------------------------
 
     async def sign_out(self, request: Request) -> Response:
-        """Sign out, here or everywhere."""
-        form = await request.form()
-        session_of(request).logout(everywhere=form.get("where") == "everywhere")
+        """Sign out."""
+        session_of(request).logout()
         return RedirectResponse("/?signed-out", 303)
 
     # -- what needs a user ---------------------------------------------------------------------------------------------
 
-    @requires()
-    async def account(self, request: Request) -> Response:
-        """Show the private page."""
-        return self.pages.show(request, "account.html")
-
-    @requires(factor="password", max_age=60)
+    @requires(max_age=60)
     async def vault(self, request: Request) -> Response:
-        """Show the page that asks for the password again after a minute."""
+        """Show the page that asks for a proof again after a minute."""
         return self.pages.show(request, "vault.html")
-
-    async def step_up(self, request: Request) -> Response:
-        """Ask for the password again; the answer renews the token and the absolute timeout."""
-        user = session_of(request).require()
-        target = _local(request.query_params.get("next", "/vault"))
-        if request.method == "GET":
-            return self.pages.show(request, "step_up.html", next=target)
-        if not await self.users.check(user, str((await request.form()).get("password", ""))):
-            return self.pages.show(request, "step_up.html", 401, next=target, wrong="That is not your password.")
-        session_of(request).add_factor("password")
-        return RedirectResponse(target, 303)
-
-    async def devices(self, request: Request) -> Response:
-        """List the user's sessions."""
-        session = session_of(request)
-        listed = await self.sessions.of_user(session.require(), current=session)
-        return self.pages.show(request, "devices.html", devices=listed)
-
-    async def end_device(self, request: Request) -> Response:
-        """End one of the user's sessions, and nobody else's."""
-        user = session_of(request).require()
-        await self.sessions.end(str((await request.form()).get("id", "")), user=user, reason=EndReason.USER)
-        return RedirectResponse("/devices", 303)
-
-    async def end_others(self, request: Request) -> Response:
-        """End all of the user's sessions but this one."""
-        await self.sessions.end_all(session_of(request).require(), keep=session_of(request))
-        return RedirectResponse("/devices", 303)
 
     # -- the panel and the attacks -------------------------------------------------------------------------------------
 
@@ -174,12 +121,6 @@ class Demo:
         return StreamingResponse(told(), media_type="application/x-ndjson", headers={"cache-control": "no-store"})
 
 
-def _local(target: str) -> str:
-    """Return the target if it is a path of this very site, else the start page."""
-    plain = target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable()
-    return target if plain and "\\" not in target else "/"
-
-
 class _Held:
     """Remember which visitor holds which session; inside the session middleware, so that ids are known."""
 
@@ -203,26 +144,20 @@ def application(directory: Path, *, attack_address: tuple[str, int]) -> Starlett
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
+        await seed(demo.accounts, demo.users)
         yield
-        await demo.ground.close()
+        await demo.accounts.close()
         await demo.sessions.close()
 
-    both = ["GET", "POST"]
     app = Starlette(
         lifespan=lifespan,
         routes=[
             Route("/", demo.home),
             Route("/cart", demo.add_to_cart, methods=["POST"]),
             Route("/cart/empty", demo.empty_cart, methods=["POST"]),
-            Route("/sign-in", demo.sign_in, methods=both),
-            Route("/sign-up", demo.sign_up, methods=both),
             Route("/sign-out", demo.sign_out, methods=["POST"]),
-            Route("/account", demo.account),
+            Mount("/account", asgi(demo.account_pages)),
             Route("/vault", demo.vault),
-            Route("/step-up", demo.step_up, methods=both),
-            Route("/devices", demo.devices),
-            Route("/devices/end", demo.end_device, methods=["POST"]),
-            Route("/devices/end-others", demo.end_others, methods=["POST"]),
             *demo.tokens.routes(),
             Route("/whoami", demo.whoami),
             Route("/panel", demo.show_panel),
@@ -236,8 +171,8 @@ def application(directory: Path, *, attack_address: tuple[str, int]) -> Starlett
             Middleware(
                 SessionMiddleware,
                 sessions=demo.sessions,
-                login_url="/sign-in",
-                step_up_url="/step-up",
+                login_url="/account/sign-in",
+                step_up_url="/account/step-up",
                 after_logout="/?signed-out",
             ),
             Middleware(_Held, visitors=demo.visitors),

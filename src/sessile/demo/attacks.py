@@ -96,7 +96,7 @@ class Client:
     async def sign_in(self) -> None:
         """Sign in as the first demo user."""
         name, password = SEEDED[0]
-        await self.post("/sign-in", f"name={name}&password={password}")
+        await self.post("/account/sign-in", f"login={name}&password={password}")
 
     async def _on_a_thread(self, method: str, path: str, body: str, headers: dict[str, str]) -> Reply:
         return await asyncio.get_running_loop().run_in_executor(CLIENTS, self._send, method, path, body, headers)
@@ -224,7 +224,7 @@ async def cross_site(ground: Ground) -> Story:
     yield Step("attacker", "That page posts a form to the shop, from the victim's browser, cookie and all.")
     reply = await victim.post("/cart", "sku=coral", Sec_Fetch_Site="cross-site", Origin="https://evil.example")
     yield Step("shop", f"The browser itself says where the post came from. Answer: {reply.status}.")
-    again = await Client(ground).post("/sign-in", "name=mallory&password=x", Sec_Fetch_Site="cross-site")
+    again = await Client(ground).post("/account/sign-in", "login=mallory&password=x", Sec_Fetch_Site="cross-site")
     yield Step("attacker", f"Then signs the victim in as me, unnoticed? Answer: {again.status}.")
     yield _verdict(
         reply.status == 403 == again.status, "Other sites cannot act here, not even sign somebody in.", "R22"

@@ -95,7 +95,9 @@ class SecurityHeaders:
 
         async def with_headers(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *_HEADERS]
+                given = list(message.get("headers", ()))
+                said = {name.lower() for name, _ in given}  # the account pages say it themselves
+                message["headers"] = [*given, *(pair for pair in _HEADERS if pair[0] not in said)]
             await send(message)
 
         await self._app(scope, receive, with_headers)
