@@ -103,10 +103,10 @@ class Window:
             found.append(self.tab.locator("#who").inner_text() != "nobody")
         return found
 
-    def sign_out(self, name: str, answer: str) -> str:
-        """Press the button, answer the provider, and return what the application says then."""
-        self.tab.goto(self.shops.apps[name].origin)
-        self.tab.get_by_role("button", name="Sign out").click()
+    def sign_out(self, name: str, answer: str, at: str = "/") -> str:
+        """Press the button on a page, answer the provider, and return what the application says then."""
+        self.tab.goto(self.shops.apps[name].origin + at)
+        self.tab.get_by_role("button", name="Sign out", exact=True).click()
         self.tab.get_by_role("button", name=answer).click()
         expect(self.tab).to_have_title("Signed out")
         return self.tab.locator("body").inner_text()
@@ -133,13 +133,40 @@ def test_a_click_at_one_application_signs_this_browser_out_everywhere(chromium: 
     assert "It does not say whether your session there has ended" in said
     assert first.is_in("a", "b", "c") == [False, True, True]
     first.sign_in("a")
-    said = first.sign_out("a", "Yes, sign me out")
+    # The ready-made page has a policy for what its form may lead to, which Chromium applies to redirects, too.
+    said = first.sign_out("a", "Yes, sign me out", f"{SSO}/logout")
     assert "You are signed out of this application." in said
     assert first.is_in("a", "b", "c") == [False, False, False]
     assert second.is_in("a", "b") == [True, True]
     assert [cookie["name"] for cookie in first.profile.cookies(shops.apps["a"].origin)] == []
     for window in (first, second):
         window.profile.close()
+
+
+def test_a_policy_that_lets_forms_end_here_only_stops_the_way_to_the_provider(chromium: Any, shops: Shops) -> None:  # noqa: F811
+    """The session has ended, and the browser goes nowhere: `form-action` must name the provider, as our page's does."""
+    window = Window(chromium, shops)
+    window.sign_in("c", "cyd")
+    refused: list[str] = []
+    window.tab.on("console", lambda said: refused.append(said.text) if "form-action" in said.text else None)
+    policy = "<meta http-equiv=Content-Security-Policy content=\"form-action 'self'\">"
+    window.tab.route(
+        shops.apps["c"].origin + "/",
+        lambda route: route.fulfill(
+            content_type="text/html",
+            body=f'{policy}<form method=post action="{SSO}/logout"><button>Sign out</button></form>',
+        ),
+    )
+    window.tab.goto(shops.apps["c"].origin)
+    window.tab.get_by_role("button").click()
+    for _ in range(300):
+        if refused:
+            break
+        window.tab.wait_for_timeout(100)
+    assert "The request has been blocked" in refused[0]
+    window.tab.unroute_all()
+    assert window.is_in("c") == [False]
+    window.profile.close()
 
 
 @requirement("R74")
