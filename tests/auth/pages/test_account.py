@@ -8,6 +8,8 @@ from pathlib import Path
 import pyotp
 import pytest
 
+from sessile.core.binding import Binding
+from sessile.core.policy import Policy
 from tests.auth.pages.visiting import ALL, GOOD, ORIGIN, OTHER, Visitor, visiting
 from tests.support.authenticator import Authenticator
 from tests.support.requirements import requirement
@@ -194,7 +196,7 @@ async def test_devices_are_listed_and_ended(framework: str, tmp_path: Path) -> N
         assert "reason=age" in visitor.place
         await (await visitor.follow()).send("/step-up", password=GOOD)
         await (await visitor.follow()).send("/devices/end")
-        assert "1 signed out." in (await visitor.follow()).text
+        assert "Signed out: 1." in (await visitor.follow()).text
         assert sum([await other.is_in() for other in others]) == 2
         await (await visitor.get("/devices/others")).send("/devices/others")
         assert "All other devices are signed out." in (await visitor.follow()).text
@@ -311,6 +313,29 @@ async def test_who_left_before_adding_a_passkey_begins_again(tmp_path: Path) -> 
         assert await visitor.is_in()
         await visitor.post("/step-up", way="restart")
         assert visitor.reply.status_code == 422
+        assert await visitor.is_in()
+
+
+@requirement("R53")
+@every_framework
+async def test_a_session_that_moved_proves_itself_and_goes_on(framework: str, tmp_path: Path) -> None:
+    """With whatever its user has; until then it opens nothing."""
+    policy = Policy(binding=Binding(agent="challenge"))
+    chrome = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
+    async with visiting(framework, tmp_path, policy=policy) as visitor:
+        visitor.browser.agent = chrome
+        await visitor.sign_up()
+        assert await visitor.is_in()
+        visitor.browser.agent = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+        await visitor.get("/devices")
+        assert visitor.place == "/challenge?next=%2Faccount%2Fdevices"
+        assert "used from somewhere else" in (await visitor.follow()).text
+        await visitor.send("/challenge", password=OTHER)
+        assert visitor.reply.status_code == 422
+        assert not await visitor.is_in()
+        await visitor.get("/challenge?next=/account/devices")
+        await visitor.send("/challenge", password=GOOD)
+        assert visitor.place == "/devices"
         assert await visitor.is_in()
 
 

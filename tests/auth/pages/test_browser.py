@@ -379,7 +379,7 @@ def _second_device(shop: Shop, judge: Judge) -> None:
     shop.tab.get_by_role("link", name=re.compile("^Sign out Firefox")).click()
     judge.look("device-end")
     shop.press("Sign it out")
-    expect(shop.tab.get_by_role("status")).to_have_text("1 signed out.")
+    expect(shop.tab.get_by_role("status")).to_have_text("Signed out: 1.")
     other.close()
 
 

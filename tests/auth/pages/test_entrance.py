@@ -164,7 +164,7 @@ async def test_attempts_run_out(framework: str, tmp_path: Path) -> None:
             assert other.reply.status_code == 422
         await other.sign_in()
         assert (other.reply.status_code, other.reply.headers["retry-after"]) == (429, "1")
-        assert "Try again in 1 second" in other.text
+        assert "Try again in 1 s." in other.text
         visitor.clock.advance(2)
         await other.sign_in()
         assert await other.is_in()

@@ -73,6 +73,7 @@ async def test_an_application_that_blocks(heading: str, tmp_path: Path, monkeypa
 
 
 async def test_a_django_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the settings and the addresses of the guide."""
     monkeypatch.chdir(tmp_path)
     await asyncio.to_thread(importlib.import_module, "tests.support.mounting_django")
     from django.core.handlers.wsgi import WSGIHandler

@@ -19,6 +19,7 @@ from sessile.auth.accounts import Accounts, AsyncAccounts
 from sessile.auth.codes import FileMailer
 from sessile.auth.pages import AccountPages
 from sessile.auth.passwords import Settings
+from sessile.core.policy import Policy
 from sessile.testing.clock import FrozenClock
 from tests.support.authenticator import Authenticator
 from tests.support.mounting import FRAMEWORKS, ORIGIN, PREFIX, Browser, served
@@ -185,6 +186,7 @@ async def visiting(
     by_mail: bool = False,
     pages: dict[str, Any] | None = None,
     store: str = "memory://",
+    policy: Policy | None = None,
     **options: Any,
 ) -> AsyncIterator[Visitor]:
     """Serve the pages by a framework; with `by_mail`, messages go to files in `folder`."""
@@ -199,5 +201,5 @@ async def visiting(
         made["site"] = AccountPages(made["accounts"], **(pages or {}))
         return made["site"]
 
-    async with served(framework, site, store=store, clock=clock) as browser:
+    async with served(framework, site, store=store, clock=clock, policy=policy or Policy()) as browser:
         yield Visitor(browser, made["accounts"], made["site"], folder, clock)

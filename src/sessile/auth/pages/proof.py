@@ -18,6 +18,7 @@ from .. import exchange
 from ..changes import enrolled, someone
 from ..exchange import Ask, Reply
 from ..throttle import Held
+from ..users import VaultUsers
 from . import entrance
 from .views import Views
 
@@ -28,7 +29,8 @@ _SECOND: Final = ("passkey", "totp", "recovery")
 async def offered(views: Views, session: Session, reason: str) -> tuple[str, ...]:
     """Return by what the session's user may prove themselves now, the best first."""
     user = someone(session)
-    kinds = [one for one in _ALL if one in await enrolled(views.ground, user) and views.has(one)]
+    there = await enrolled(views.ground, user)
+    kinds = [one for one in _ALL if one in there and views.has(one)]
     proved = {one.name for one in session.factors}
     if session.control is not None and session.control.pending:
         second = [one for one in kinds if one in _SECOND or "touch" in proved]
@@ -130,14 +132,14 @@ async def _verified(views: Views, ask: Ask, way: str, target: str) -> Any:
 
 def _may_restart(views: Views, session: Session) -> bool:
     """Tell whether this is an account that nobody can ever sign in to: made, and left before a way was added."""
-    return {one.name for one in session.factors} == {"sign-up"} and hasattr(views.users, "remove")
+    return {one.name for one in session.factors} == {"sign-up"} and isinstance(views.users, VaultUsers)
 
 
 async def _restarted(views: Views, ask: Ask, target: str) -> Reply:
-    users: Any = views.users
-    shown = await _shown(views, ask, "/step-up", target)
-    if not shown["restart"] or await enrolled(views.ground, ask.session.require()):
+    user, shown = ask.session.require(), await _shown(views, ask, "/step-up", target)
+    users = views.users
+    if not shown["restart"] or not isinstance(users, VaultUsers) or await enrolled(views.ground, user):
         return views.page(ask, "proof.html", 422, **shown)
-    await users.remove(ask.session.require())
+    await users.remove(user)
     await entrance.ended(views, ask.session, everywhere=True)
     return exchange.redirect(ask.url("/sign-up"))
