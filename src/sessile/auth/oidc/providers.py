@@ -139,7 +139,7 @@ class Provider:
         kinds: tuple[type[PrivateKey], ...] = (RSAKey, ECKey, OKPKey)
         for kind in kinds:
             try:
-                key: PrivateKey = kind.import_key(self.private_key)  # type: ignore[assignment]
+                key: PrivateKey = kind.import_key(self.private_key)
             except (JoseError, ValueError, TypeError, KeyError):
                 continue
             if key.is_private:
