@@ -85,7 +85,7 @@ class App:
         network: Network,
         *,
         door: str = "async",
-        clock: FrozenClock | None = None,
+        clock: Any = None,
         store: str = "memory://",
         vault: Any = "memory://",
         receivers: tuple[Receiver, ...] = (),
@@ -93,7 +93,7 @@ class App:
         **options: Any,
     ) -> None:
         self.name = name
-        self.clock = clock or FrozenClock()
+        self.clock: Any = clock or FrozenClock()
         self.sink = RecordingSink()
         self.network = network
         kind: Any = AsyncSessions if door == "async" else Sessions
