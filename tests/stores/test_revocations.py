@@ -493,6 +493,57 @@ class TestClusterAsync(_Cluster):
 
 
 @pytest.mark.slow
+@requirement("R51", "R64")
+def test_an_end_that_is_repeated_after_a_loss_revives_nobody_whom_another_ended_meanwhile() -> None:
+    """A server took over that had not heard of it, and others ended the same there, on a clock that is behind."""
+    import redis
+
+    with redis_server(enable_debug_command="yes") as server:
+        client: Any = redis.Redis(port=server.port)
+        first, second = (open_revocations(f"redis://127.0.0.1:{server.port}?timeout=5", blocking=True) for _ in "ab")
+
+        def issued() -> Claim:
+            return Claim(new_id(), "ada", *drive(first.begin("ada")))  # type: ignore[misc]
+
+        def lost(key: bytes, before: bytes) -> None:
+            assert client.get(key) != before
+            client.set(key, before)
+
+        issued()
+        drive(first.end_user("ada", tombstone(at=NOW - 60)))
+        number, user = (client.keys(f"*{kind}*")[0] for kind in (":n", ":u:"))
+        everything, mark = client.get(number), client.get(user)
+        mine = issued()
+        drive(first.end_user("ada", tombstone(at=NOW + 60), frozenset({mine.session_id})))
+        theirs = issued()
+        lost(user, mark)
+        drive(second.end_user("ada", tombstone(at=NOW)))
+        drive(first.end_everything(NOW))
+        other = issued()
+        lost(number, b"%d" % (int(everything) - (1 << 30)))
+        drive(second.end_everything(NOW))
+        claims = [mine, theirs, other]
+
+        def check() -> list[bool]:
+            found = [drive(second.check(claim)) is None for claim in claims]
+            # As far as the user alone is concerned: the number of everything must not hide it.
+            now = int(client.get(number))
+            return found + [drive(second.check(claim._replace(everything=now))) is None for claim in claims[:2]]
+
+        assert check() == [False] * 5
+        drive(first.end(witness := new_id(), tombstone()))
+        client.delete(*client.keys(f"*:e:{witness}"))
+        client.execute_command("DEBUG", "CHANGE-REPL-ID")
+        until(lambda: client.keys(f"*:e:{witness}") != [], "what was lost is repeated", 30.0)
+        assert check() == [False] * 5
+        latest = issued()
+        assert drive(second.check(latest)) is None
+        for ends in (first, second):
+            drive(ends.close())
+        client.close()
+
+
+@pytest.mark.slow
 @requirement("R51")
 @pytest.mark.parametrize("blocking", [True, False])
 def test_an_end_is_confirmed_when_the_replica_has_it_and_repeated_until_then(blocking: bool) -> None:

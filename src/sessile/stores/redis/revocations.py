@@ -62,18 +62,21 @@ if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1
 """
-# KEYS user's mark   ARGV what it becomes unless there is one of a higher number, ttl
-_RAISE_USER: Final = b"""
-local found = redis.call('GET', KEYS[1])
-if found and struct.unpack('>d', found) >= struct.unpack('>d', ARGV[1]) then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+# An end that was lost is carried out again. Others may have ended the same since, on a server that had not heard of it:
+# then neither what was issued under the lost end may live, nor what that one kept.
+# KEYS user's mark   ARGV what it was, what it becomes again, ttl, what it becomes where it is another one by now
+_USER_AGAIN: Final = b"""
+local found, mark = redis.call('GET', KEYS[1]), ARGV[2]
+if found and struct.unpack('>d', found) >= struct.unpack('>d', mark) then return 0 end
+if found and found ~= ARGV[1] then mark = ARGV[4] end
+redis.call('SET', KEYS[1], mark, 'PX', ARGV[3])
 return 1
 """
-# KEYS number   ARGV the least that it must be
+# KEYS number   ARGV the least that it must be, what it becomes otherwise
 _RAISE: Final = b"""
 local found = redis.call('GET', KEYS[1])
 if found and tonumber(found) >= tonumber(ARGV[1]) then return 0 end
-redis.call('SET', KEYS[1], ARGV[1])
+redis.call('SET', KEYS[1], ARGV[2])
 return 1
 """
 
@@ -158,9 +161,10 @@ class RedisRevocations:
         for _ in range(_ROUNDS):
             present = await self._ask((b"GET", key))
             mark = next_mark(_user_mark(present), tombstone, keep)
-            value, life = _DOUBLE.pack(mark.number) + msgspec.msgpack.encode(mark), _life(tombstone)
-            command = (b"EVAL", _END_USER, 1, key, present or b"", value, life)
-            done, confirmed = await self._surely(key, command, again=(b"EVAL", _RAISE_USER, 1, key, value, life))
+            command = b"EVAL", _END_USER, 1, key, present or b"", _written(mark), _life(tombstone)
+            harder = _written(UserMark(next_number(mark.number), tombstone))
+            again = b"EVAL", _USER_AGAIN, 1, key, present or b"", _written(mark), _life(tombstone), harder
+            done, confirmed = await self._surely(key, command, again)
             if done:
                 return Ending((), confirmed)
         raise StoreUnavailable("too many others ended the same user's sessions at once")
@@ -170,7 +174,9 @@ class RedisRevocations:
         for _ in range(_ROUNDS):
             present = _number(await self._ask((b"GET", self._number)))
             number = first_number() if present is None else next_number(present)
-            done, confirmed = await self._surely(self._number, (b"EVAL", _RAISE, 1, self._number, number))
+            command = b"EVAL", _RAISE, 1, self._number, number, number
+            again = b"EVAL", _RAISE, 1, self._number, number, next_number(number)
+            done, confirmed = await self._surely(self._number, command, again)
             if done:
                 return Ending((), confirmed)
         raise StoreUnavailable("too many others ended everything at once")
@@ -238,6 +244,10 @@ class RedisRevocations:
         if outcome.replies[0] != 0:  # 0: another one came first, and this one was not made
             self._keeper.keep(ends, [outcome.identity], certain=outcome.certain)
         return outcome.replies[0], outcome.certain
+
+
+def _written(mark: UserMark) -> bytes:
+    return _DOUBLE.pack(mark.number) + msgspec.msgpack.encode(mark)
 
 
 def _life(tombstone: Tombstone) -> int:
