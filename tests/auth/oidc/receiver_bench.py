@@ -84,11 +84,17 @@ class Bench:
         self.door: Any = browser.door
 
     async def sign_in(
-        self, user: str = "ada", sid: str | None = "sid-1", id_token: str = "e30.e30.e30", **at: float
+        self,
+        user: str = "ada",
+        sid: str | None = "sid-1",
+        id_token: str = "e30.e30.e30",
+        *,
+        issuer: str = ISSUER,
+        issued_at: float | None = None,
     ) -> tuple[str, str]:
         """Sign a user in as the provider's; return the session's id and its cookie."""
-        issued_at = at.get("issued_at", self.site.ground.now - 1)
-        link = await self.site.links.begin(Link(NAME, ISSUER, user, sid, issued_at, user), id_token)
+        at = self.site.ground.now - 1 if issued_at is None else issued_at
+        link = await self.site.links.begin(Link(NAME, issuer, user, sid, at, user), id_token)
         assert link is not None
         session = await done(self.door.open(facts()))
         session.login(user, factor="sso")

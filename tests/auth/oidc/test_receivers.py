@@ -157,6 +157,7 @@ async def test_a_token_is_good_once(forge: Forge, framework: str, tmp_path: Any)
         app.clock.advance(60)
         assert (await app.post(text)).status_code == 400
         assert [event.why for event in app.told("logout-token-refused")] == ["replay"]
+        assert app.told("provider-signed-out") == [], "a replay does not even look for sessions"
         assert await app.alive(mine) == [True]
         await done_closing(app)
 
@@ -355,6 +356,8 @@ async def test_what_grew_from_the_session_ends_with_it(forge: Forge, framework: 
             admitted = await done(tokens.admit(pair.access, "https://api.example"))
             renewed = await done(refreshing.refresh(pair.refresh, facts=facts(), client="web"))
             assert (admitted is not None, not isinstance(renewed, Refused)) == (lives, lives)
+        kept = await app.site.ground.vault.of_user("ada", "oidc-hint:")
+        assert len(kept) == 1, "the ID token of the session that lives"
 
 
 # -- signing in meanwhile ----------------------------------------------------------------------------------------------
@@ -388,6 +391,11 @@ async def test_a_sign_out_wins_over_a_sign_in_that_is_on_its_way(forge: Forge, s
         later = await links.begin(replace(link, issued_at=NOW + 1), "e30.e30.e30")
         assert later is not None
         assert not await links.is_out(later)
+        assert await links.begin(replace(link, issued_at=NOW), "e30.e30.e30") is None, "the same second is too early"
+        assert answer_of(await app.post(app.token(sid=ABSENT if sid is None else sid, iat=NOW - 60))) == OUT
+        assert await links.begin(replace(link, issued_at=NOW), "e30.e30.e30") is None, (
+            "an older token takes nothing back"
+        )
         other = await links.begin(replace(link, subject="bob", sid="sid-7", user="bob"), "e30.e30.e30")
         assert other is not None
 
@@ -442,6 +450,15 @@ async def test_a_frame_without_the_right_pair_does_nothing(forge: Forge, query: 
         await app.browser.get(f"{PREFIX}/frontchannel/{NAME}?{urlencode(query)}", headers=headers)
         assert await app.alive(mine) == [True]
         assert app.told("provider-signed-out") == []
+
+
+@requirement("R74")
+async def test_a_frame_ends_nothing_of_another_provider(forge: Forge) -> None:
+    """Each provider has a path of its own, and speaks for itself there."""
+    async with bench(forge=forge) as app:
+        mine, _ = await app.sign_in(issuer="https://other.example")
+        assert (await framed(app, iss="https://other.example", sid="sid-1")).status_code == 200
+        assert await app.alive(mine) == [True]
 
 
 @requirement("R74")

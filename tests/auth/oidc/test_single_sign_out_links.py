@@ -12,6 +12,7 @@ pytest.importorskip("joserfc")
 from sessile import AsyncSessions, Sessions
 from sessile.auth.ground import Ground
 from sessile.auth.oidc.links import DATA, MAX_USERS, Link, Links, keep, kept, refresh_key
+from sessile.auth.oidc.replays import Replays
 from sessile.auth.vault import Write
 from sessile.core.bridge import drive
 from sessile.core.keys import KeyRing
@@ -73,6 +74,29 @@ def test_each_session_is_found_by_its_own_names_only(desk: Desk) -> None:
     assert desk.found(subject="sub-2", sid="sid-1") == ()
     assert desk.found(subject="sub-1", issuer="https://other.example") == ()
     assert desk.found(sid="sub-1") == ()
+
+
+@requirement("R69")
+def test_a_session_id_of_one_provider_names_nothing_of_another(desk: Desk) -> None:
+    """One user, two providers that number their sessions alike."""
+    here, _ = desk.sign_in()
+    there, _ = desk.sign_in(issuer="https://other.example")
+    assert desk.found(sid="sid-1") == (here,)
+    assert desk.found(sid="sid-1", issuer="https://other.example") == (there,)
+    assert desk.found(subject="sub-1") == (here,)
+
+
+@requirement("R71")
+def test_a_tokens_name_is_its_issuers_and_clients(desk: Desk) -> None:
+    """What one has used is free for another; each is good once."""
+    used = Replays(desk.ground, "oidc-logout")
+    for issuer, client in ((ISSUER, "shop"), (ISSUER, "blog"), ("https://other.example", "shop")):
+        assert not drive(used.is_used(issuer, client, "j"))
+        assert drive(used.use(issuer, client, "j", until=NOW + 1))
+        assert drive(used.is_used(issuer, client, "j"))
+        assert not drive(used.use(issuer, client, "j", until=NOW + 1))
+    desk.clock.advance(62)
+    assert drive(used.use(ISSUER, "shop", "j", until=NOW + 63)), "what is over may come again"
 
 
 @requirement("R69")
