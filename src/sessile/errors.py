@@ -200,19 +200,27 @@ class StepUpRequired(SessileError):
 
     `reason` is one of `login` (nobody is signed in), `pending` (the sign-in is not complete), `challenged` (the
     client's context changed), `factor` (a factor is missing), `age` (it was proved too long ago), `aal` (the level is
-    too low). `factor`, `max_age` (seconds) and `aal` repeat what the route asked for.
+    too low). `factor`, `max_age` (seconds) and `aal` repeat what the route asked for. `challenge` is what a 401 says in
+    WWW-Authenticate, where access tokens are taken (RFC 6750 §3).
     """
 
     code = "step-up-required"
 
     def __init__(
-        self, reason: str, *, factor: str | None = None, max_age: float | None = None, aal: int | None = None
+        self,
+        reason: str,
+        *,
+        factor: str | None = None,
+        max_age: float | None = None,
+        aal: int | None = None,
+        challenge: str = "",
     ) -> None:
         super().__init__(f"step-up required: {reason}")
         self.reason = reason
         self.factor = factor
         self.max_age = max_age
         self.aal = aal
+        self.challenge = challenge
 
 
 class AccessRefused(SessileError):

@@ -89,6 +89,30 @@ def assert_private(reply: Reply) -> None:
     assert reply.header("clear-site-data") is None
 
 
+@requirement("R90")
+def test_who_brings_no_token_is_told_what_to_bring(api: Api) -> None:
+    """With no error in it, for there was no token to be wrong (RFC 6750 §3.1); DPoP with its algorithms."""
+    reply = api.ask(path="/private")
+    assert (reply.status, reply.json["error"]) == (401, "step-up-required")
+    challenge = reply.header("www-authenticate") or ""
+    assert len(reply.all("www-authenticate")) == 1
+    assert challenge.startswith('DPoP algs="ES256 ')
+    assert challenge.endswith('", Bearer')
+    assert "error" not in challenge
+    assert reply.header("cache-control") == "no-store"
+    assert not reply.all("set-cookie")
+
+
+def test_where_no_token_is_taken_none_is_asked_for(tmp_path: Path) -> None:
+    for name in ADAPTERS:
+        with world(name, "memory", tmp_path) as opened:
+            sent = (("host", HOST),)
+            reply = opened.app.request(Request("GET", "/private", "", sent))
+            assert (reply.status, reply.header("www-authenticate")) == (401, None)
+            Api(opened)
+            assert opened.app.request(Request("GET", "/private", "", sent)).header("www-authenticate")
+
+
 # -- what it opens -----------------------------------------------------------------------------------------------------
 
 

@@ -15,9 +15,14 @@ django_project.configure()
 import flask  # noqa: E402
 from django.http import HttpRequest, HttpResponse  # noqa: E402
 from django.test import AsyncRequestFactory, RequestFactory  # noqa: E402
+from fastapi import FastAPI  # noqa: E402
+from starlette.middleware import Middleware  # noqa: E402
+from starlette.testclient import TestClient  # noqa: E402
 
 from sessile.adapters import asgi, wsgi  # noqa: E402
 from sessile.adapters.django import SessionMiddleware, async_sessions, sessions  # noqa: E402
+from sessile.adapters.fastapi import CurrentSession, CurrentUser, Require  # noqa: E402
+from sessile.adapters.fastapi import SessionMiddleware as FastApiSessions  # noqa: E402
 from sessile.adapters.flask import Sessile  # noqa: E402
 from sessile.auth.ground import Ground  # noqa: E402
 from sessile.auth.tokens import AsyncTokens, ProofMaker, Proofs, Tokens, attach, require_scope  # noqa: E402
@@ -239,3 +244,48 @@ async def test_a_missing_scope_is_a_403_in_django() -> None:
     assert response is not None
     assert response.status_code == 403
     assert "insufficient_scope" in response["WWW-Authenticate"]
+
+
+@requirement("R90")
+def test_fastapis_dependencies_take_a_token_for_a_session() -> None:
+    """The same dependency for browsers and programs: user, session, scopes, and what each is refused with."""
+    bench = api_of(blocking=False)
+    app = FastAPI(middleware=[Middleware(FastApiSessions, sessions=bench.sessions)])
+
+    @app.get("/me")
+    async def me(user: CurrentUser, session: CurrentSession) -> dict[str, Any]:
+        grant = session.grant
+        return {"user": user, "client": None if grant is None else grant.client}
+
+    @app.get("/proved", dependencies=[Require(aal=2)])
+    def proved() -> None:
+        """Be for two factors alone."""
+
+    @app.post("/write")
+    async def write(session: CurrentSession, user: CurrentUser) -> str:
+        require_scope(session, "write")
+        session["by"] = user
+        return user
+
+    pair = asyncio.run(bench.begin_alone("ada", "password", scope="read"))
+    may = asyncio.run(bench.begin_alone("ada", scope="read write"))
+    with TestClient(app, base_url=f"https://{HOST}") as client:
+
+        def ask(path: str, token: str | None, method: str = "GET") -> Any:
+            headers = {} if token is None else {"authorization": f"Bearer {token}"}
+            return client.request(method, path, headers=headers)
+
+        assert ask("/me", pair.access).json() == {"user": "ada", "client": "app"}
+        nobody = ask("/me", None)
+        assert (nobody.status_code, nobody.headers["www-authenticate"]) == (401, "Bearer")
+        wrong = ask("/me", pair.access + "x")
+        assert (wrong.status_code, wrong.json()) == (401, {"error": "invalid_token"})
+        assert wrong.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+        weak = ask("/proved", pair.access)
+        assert (weak.status_code, weak.json()["reason"]) == (403, "aal")
+        assert ask("/write", pair.access, "POST").headers["www-authenticate"].endswith('scope="write"')
+        assert ask("/write", may.access, "POST").json() == "ada"
+        assert not client.cookies
+        sid = asyncio.run(bench.sid_of(pair.access))
+        asyncio.run(bench.sessions.end(sid))
+        assert ask("/me", pair.access).status_code == 401

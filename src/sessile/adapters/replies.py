@@ -3,7 +3,8 @@
     when                                        answer
     the guard refuses a cross-site request      403
     the store failed                            503, Retry-After, no-store: never "anonymous" (R45)
-    StepUpRequired: nobody, pending, challenged  redirect to `login_url` for pages, 401 JSON otherwise
+    StepUpRequired: nobody, pending, challenged  redirect to `login_url` for pages, 401 JSON otherwise,
+                                                with WWW-Authenticate where access tokens are taken (RFC 6750 §3)
     StepUpRequired: factor, age, aal             redirect to `step_up_url` for pages, 403 JSON otherwise
     AccessRefused: a token that opens nothing   401 or 400, with WWW-Authenticate (RFC 6750)
     TooManySessions                             403
@@ -185,7 +186,10 @@ def _step_up(error: StepUpRequired, facts: Facts, pages: Pages) -> Reply:
         return Reply(303, [("location", location), ("cache-control", "no-store"), ("content-length", "0")])
     asked = {"reason": error.reason, "factor": error.factor, "max_age": error.max_age, "aal": error.aal}
     body = {"error": error.code, **{name: value for name, value in asked.items() if value is not None}}
-    return _json(403 if signed_in else 401, body, [("cache-control", "no-store")])
+    told = [("cache-control", "no-store")]
+    if error.challenge:
+        told.append(("www-authenticate", error.challenge))
+    return _json(403 if signed_in else 401, body, told)
 
 
 def _is_local(path: str) -> bool:

@@ -878,6 +878,10 @@ class Engine(Looking):
         """Tell the sinks that the guard refused a request."""
         self.tell(events.CrossSiteRefused(at=self.clock(), source=self._source(facts), method=facts.method))
 
+    def facts(self, session: Session) -> Facts:
+        """Return the facts of the request that a session is of."""
+        return self._opened(session).facts
+
     def source(self, session: Session) -> str:
         """Return a keyed hash of the network that a session's request came from, in hex."""
         return self._source(self._opened(session).facts)

@@ -37,11 +37,15 @@ _MISSING: Final = object()
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """Hold what an engine's sessions share: policy, clock, and the keys by which applications sign in."""
+    """Hold what an engine's sessions share: policy, clock, and the keys by which applications sign in.
+
+    `challenge` is what WWW-Authenticate says to who is not signed in, "" where no access token is taken.
+    """
 
     policy: Policy
     clock: Callable[[], float]
     user_keys: frozenset[str] = _NO_KEYS
+    challenge: str = ""
 
 
 class Session(MutableMapping[str, Any]):
@@ -376,11 +380,11 @@ class Session(MutableMapping[str, Any]):
         self.accessed = True
         control = self._control
         if control is None or control.user is None:
-            raise StepUpRequired("login", factor=factor, max_age=max_age, aal=aal)
+            raise self._step_up("login", factor, max_age, aal)
         if control.pending:
-            raise StepUpRequired("pending", factor=factor, max_age=max_age, aal=aal)
+            raise self._step_up("pending", factor, max_age, aal)
         if control.challenged:
-            raise StepUpRequired("challenged", factor=factor, max_age=max_age, aal=aal)
+            raise self._step_up("challenged", factor, max_age, aal)
         proved = [one for one in control.factors if factor is None or one.name == factor]
         if factor is not None and not proved:
             raise StepUpRequired("factor", factor=factor, max_age=max_age, aal=aal)
@@ -390,6 +394,10 @@ class Session(MutableMapping[str, Any]):
         if aal is not None and self.aal < aal:
             raise StepUpRequired("aal", factor=factor, max_age=max_age, aal=aal)
         return control.user
+
+    def _step_up(self, reason: str, factor: str | None, max_age: float | None, level: int | None) -> StepUpRequired:
+        challenge = self._rules.challenge
+        return StepUpRequired(reason, factor=factor, max_age=max_age, aal=level, challenge=challenge)
 
     # -- an application that signs in through a key --------------------------------------------------------------------
 

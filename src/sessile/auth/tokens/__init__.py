@@ -11,8 +11,8 @@
     apidoor     access tokens in the Authorization header of any adapter's request
 
 A token says who and which session; whether that session still lives is asked of the session store (`introspect`,
-`admit`), or of the list. `verifier` is for other services, which have neither; `endpoints`, `granting` and `clients`
-are what servers mount.
+`admit`), or of the list. `verifier` is for other services, which have neither; `site` is what servers mount, made of
+`endpoints`, `granting` and `clients`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from .endpoints import AsyncEndpoints, Endpoints, Response
 from .flow import Admitted, NotCommitted, Published, Unproved
 from .granting import AsyncTokenEndpoint, TokenEndpoint
 from .refresh import AsyncRefreshTokens, RefreshTokens, Refused, TokenPair
+from .site import TokenSite
 from .verifier import AsyncVerifier, Verifier
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "Response",
     "TokenEndpoint",
     "TokenPair",
+    "TokenSite",
     "Tokens",
     "Unproved",
     "Verifier",

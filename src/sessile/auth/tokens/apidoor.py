@@ -6,6 +6,7 @@
     a bound token as Bearer, a proof that shows nothing    401  DPoP error="invalid_token", "invalid_dpop_proof"
     a proof without our nonce                              401  DPoP error="use_dpop_nonce", DPoP-Nonce
     a scope is missing (`require_scope`)                   403  error="insufficient_scope"
+    no header at all, where `session.require()` asks       401  Bearer, or DPoP algs="…", Bearer
 
 Who is refused learns the standard's word and nothing else; the sinks are told why. A token in the query string is never
 read: addresses end up in logs (RFC 6750 §5.3).
@@ -15,6 +16,8 @@ from __future__ import annotations
 
 from typing import Final
 from urllib.parse import quote
+
+from msgspec.structs import replace
 
 from ...core.bearers import Grant
 from ...core.engine import Engine
@@ -90,6 +93,8 @@ def attach(tokens: AsyncTokens | Tokens, *, audience: str, proofs: AsyncProofs |
     if engine.bearer is not None:
         raise ConfigurationError("these sessions have an API door already")
     engine.bearer = ApiDoor(tokens.flow, audience, None if proofs is None else proofs.flow)
+    # One value for both: two headers of one name are more than some frameworks can say.
+    engine.rules = replace(engine.rules, challenge="Bearer" if proofs is None else f"DPoP {_ALGS}, Bearer")
 
 
 def require_scope(session: Session, *scopes: str) -> None:

@@ -1,4 +1,4 @@
-"""The four documents and forms of tokens, for any server: facts and body in, status, headers and body out.
+"""The four documents and forms of tokens: facts and body in, status, headers and body out (`site` mounts them).
 
     GET  jwks         the public keys                                     RFC 7517
     GET  ended        the signed list of what has ended                   (ours)
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -20,6 +20,7 @@ import msgspec
 from ...core.bridge import drive
 from ...core.requests import Facts
 from ...errors import StoreError
+from ..exchange import Reply as Response
 from .clients import Client, Clients
 from .doors import AsyncTokens, Tokens
 from .flow import TokenFlow
@@ -28,14 +29,6 @@ from .keys import MAX_AGE
 MAX_BODY_BYTES: Final = 64 * 1024
 _FORM: Final = "application/x-www-form-urlencoded"
 NO_STORE: Final = (("cache-control", "no-store"), ("pragma", "no-cache"))
-
-
-class Response(NamedTuple):
-    """Hold what to send; header names are in lower case."""
-
-    status: int
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
 
 
 class AlsoRevokes(Protocol):

@@ -62,7 +62,7 @@ class GrantFlow:
             }
             if given.refresh is not None:
                 answer["refresh_token"] = given.refresh
-            return json_response(200, answer, NO_STORE)
+            return json_response(200, answer, (*NO_STORE, *self._next_nonce(proved)))
 
         return await guarded(facts, ("POST",), answer)
 
@@ -80,6 +80,11 @@ class GrantFlow:
         if shown.nonce is None:
             return _refused("invalid_dpop_proof")
         return _refused("use_dpop_nonce", ("dpop-nonce", shown.nonce))
+
+    def _next_nonce(self, proved: str | None) -> tuple[tuple[str, str], ...]:
+        """Return the nonce for the next proof, so that its sender need not be refused first (RFC 9449 §8.2)."""
+        nonce = None if proved is None or self._proofs is None else self._proofs.nonce()
+        return () if nonce is None else (("dpop-nonce", nonce),)
 
 
 def _refused(error: str, *more: tuple[str, str]) -> Response:
