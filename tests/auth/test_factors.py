@@ -20,13 +20,15 @@ from sessile.auth.throttle import MOST_FAILURES, Held, Limits, wait_after
 from sessile.auth.totp import codes
 from sessile.auth.totp import rules as totp_rules
 from sessile.auth.users import Account, Unusable, normal
-from sessile.errors import ConfigurationError, StepUpRequired, StoreSchema
+from sessile.core.bearers import Grant
+from sessile.errors import ConfigurationError, NotByToken, StepUpRequired, StoreSchema
 from tests.auth.factor_bench import GOOD, FactorBench
 from tests.auth.token_bench import done
 from tests.support.requirements import requirement
 
 DOORS = [(kind, blocking) for kind in ("memory", "sqlite") for blocking in (True, False)]
 WRONG = "three mild herons over Kiel"
+OTHER = "seven brisk otters below Ghent"
 
 
 @pytest.fixture(params=DOORS, ids=lambda one: f"{one[0]}-{'blocking' if one[1] else 'async'}")
@@ -358,11 +360,85 @@ async def test_who_has_not_proved_enough_changes_no_factor(bench: FactorBench, s
         (bench.recovery.remove, (), {}),
         (bench.passwords.change, ("another long phrase indeed",), {}),
         (bench.passwords.remove, (), {}),
+        (bench.passwords.reset, ("another long phrase indeed",), {}),
     ]
     for verb, given_, named in tried:
         with pytest.raises(StepUpRequired):
             await browser.run(verb, *given_, **named)
     assert [(item.key, item.version) for item in await bench.ground.vault.of_user("ada")] == before
+
+
+@requirement("R90")
+async def test_an_access_token_changes_no_factor(bench: FactorBench) -> None:
+    """However fresh the session is that gave it; and nothing is stored before it is refused."""
+    owner = bench.browser()
+    await owner.login()
+    await bench.enrol(owner)
+    await owner.run(_proved, "email")
+    session = await owner.open()
+    session.grant = Grant(session.id, session.base, "https://api.example", "app", frozenset())
+    before = [(item.key, item.version) for item in await bench.ground.vault.of_user("ada")]
+    for verb, given_ in (
+        (bench.recovery.generate, ()),
+        (bench.recovery.remove, ()),
+        (bench.passwords.change, ("another long phrase indeed",)),
+        (bench.passwords.remove, ()),
+        (bench.passwords.reset, ("another long phrase indeed",)),
+    ):
+        with pytest.raises(NotByToken):
+            await done(verb(session, *given_))
+    assert [(item.key, item.version) for item in await bench.ground.vault.of_user("ada")] == before
+
+
+async def _proved(session: Any, *names: str) -> None:
+    for name in names:
+        session.add_factor(name)
+
+
+@requirement("R90")
+async def test_a_forgotten_password_needs_the_mail_and_the_second_factor(bench: FactorBench) -> None:
+    """Each proved in the last five minutes; the other sessions end."""
+    user = await bench.account()
+    owner = bench.browser()
+    await owner.login(user)
+    await bench.enrol(owner)
+    for names in ((), ("email",), ("totp",), ("email", "password")):
+        browser = bench.browser()
+        await browser.login(user)
+        await browser.run(_proved, *names)
+        with pytest.raises(StepUpRequired):
+            await browser.run(bench.passwords.reset, OTHER)
+    browser = bench.browser()
+    await browser.login(user, factor="email", pending=True)
+    with pytest.raises(StepUpRequired):
+        await browser.run(bench.passwords.reset, OTHER)
+    await browser.run(_proved, "totp")
+    bench.clock.advance(200)
+    await browser.run(_proved, "email")
+    bench.clock.advance(200)
+    with pytest.raises(StepUpRequired):
+        await browser.run(bench.passwords.reset, OTHER)
+    await browser.run(_proved, "totp")
+    assert await browser.run(bench.passwords.reset, "short") is Weak.SHORT
+    assert await browser.run(bench.passwords.reset, OTHER) is None
+    assert await browser.user() == user
+    assert await owner.user() is None
+    assert await bench.browser().run(bench.passwords.sign_in, "ada@site.example", OTHER) == Proved(user, False)
+
+
+@requirement("R91")
+async def test_an_enrolment_is_shown_again_until_it_is_confirmed(bench: FactorBench) -> None:
+    """To the session that began it, and its user, while it can be confirmed."""
+    browser = bench.browser()
+    await browser.login()
+    assert await browser.run(bench.totp.resume, account="ada") is None
+    begun = await browser.run(bench.totp.begin, account="ada")
+    assert await browser.run(bench.totp.resume, account="ada") == begun
+    other = bench.browser()
+    await other.login()
+    assert await other.run(bench.totp.resume, account="ada") is None
+    bench.clock.advance(901)
+    assert await browser.run(bench.totp.resume, account="ada") is None
 
 
 @requirement("R88")

@@ -11,6 +11,9 @@
     passkeys       WebAuthn
     tokens         access and refresh tokens, DPoP, the API door
     factors        what a user has
+    activity       what happened to a user's account, for that user
+    accounts       all of these, built at once
+    pages          and shown: account pages for every framework
 
 Each way to sign in has the three parts of every capability: rules (decide), flow (do), and its doors.
 """

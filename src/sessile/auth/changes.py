@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 from ..core.factors import aal
 from ..core.record import EndReason
 from ..core.session import Session
-from ..errors import StepUpRequired
+from ..errors import NotByToken, StepUpRequired
 from .events import FactorChanged
 from .ground import Ground
 
@@ -42,15 +42,28 @@ async def has_second(ground: Ground, user: str) -> bool:
     return bool(_SECOND & await enrolled(ground, user))
 
 
+def refuse_token(session: Session) -> None:
+    """Refuse a session that an access token opened, before anything is stored.
+
+    Raises:
+        NotByToken: it is one.
+    """
+    if session.grant is not None:
+        raise NotByToken("changing a factor")
+
+
 async def require_fresh(ground: Ground, session: Session, *, max_age: float = FRESH) -> str:
     """Return the user of a session that may change factors.
 
     The level is the highest that the user can reach with what this session proved and what they have: who has a second
-    factor proves it first, and who has none is not asked for it.
+    factor proves it first, and who has none is not asked for it. An access token is for another purpose, however fresh
+    the session is that gave it.
 
     Raises:
         StepUpRequired: nobody is signed in, the sign-in is not complete, too long ago, or of too low a level.
+        NotByToken: an access token opened the session.
     """
+    refuse_token(session)
     user = session.require(max_age=max_age)
     names = {one.name for one in session.factors} | await enrolled(ground, user)
     return session.require(max_age=max_age, aal=min(MOST, aal(names)))

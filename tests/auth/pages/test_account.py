@@ -117,6 +117,31 @@ async def test_who_signs_up_with_a_passkey_needs_no_password(framework: str, tmp
         assert (stranger.reply.status_code, stranger.json()) == (400, {"error": "refused"})
 
 
+@requirement("R88", "R93")
+@every_framework
+async def test_a_passkey_is_a_second_factor_after_the_password(framework: str, tmp_path: Path) -> None:
+    """Of another user it is none, and a stale answer is told as one."""
+    async with visiting(framework, tmp_path) as visitor:
+        key, eves = Authenticator(), Authenticator()
+        await visitor.sign_up()
+        await visitor.add_passkey(key)
+        eve = visitor.another()
+        await eve.sign_up("eve", OTHER)
+        await eve.add_passkey(eves)
+        other = visitor.another()
+        await other.sign_in()
+        assert other.place == "/challenge?next=%2F"
+        assert 'data-begin="/account/prove/passkey/begin"' in (await other.follow()).text
+        assert await other.use_passkey(eves, "/prove/passkey", next="/cart") == {"error": "refused"}
+        assert not await other.is_in()
+        options = (await other.post("/prove/passkey/begin")).json()
+        visitor.clock.advance(301)
+        await other.post("/prove/passkey", credential=key.get(options, origin=ORIGIN))
+        assert other.json() == {"error": "stale"}
+        assert await other.use_passkey(key, "/prove/passkey", next="/cart") == {"next": "/cart"}
+        assert await other.is_in()
+
+
 @requirement("R63", "R90")
 @every_framework
 async def test_a_passkey_is_renamed_and_removed_but_never_the_last_way(framework: str, tmp_path: Path) -> None:

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from sessile.auth.accounts import Accounts
 from sessile.auth.changes import enrolled
 from sessile.auth.codes import FileMailer
 from sessile.auth.pages.site import PAGES, Access
+from sessile.auth.tokens import AsyncTokens, Tokens
+from sessile.auth.tokens.apidoor import attach
 from tests.auth.pages.test_account import code_of, signed_up_by_mail, with_app
 from tests.auth.pages.visiting import ALL, GOOD, OTHER, Visitor, mails_in, visiting
 from tests.support.authenticator import Authenticator
@@ -242,3 +245,34 @@ async def test_who_signs_up_in_bulk_must_wait(tmp_path: Path) -> None:
             await other.post("/sign-up", login=f"user{number}", way="passkey")
             statuses.append(other.reply.status_code)
         assert statuses == [303] * 100 + [429] * 2
+
+
+@requirement("R87")
+@every_framework
+async def test_an_access_token_manages_no_account(framework: str, tmp_path: Path) -> None:
+    """A session that was proved just now gave it, for another purpose: it changes nothing, and shows nothing."""
+    async with visiting(framework, tmp_path) as visitor:
+        await visitor.sign_up()
+        await visitor.add_passkey(Authenticator(), "My key")
+        accounts = visitor.accounts
+        blocking = isinstance(accounts, Accounts)
+        tokens: Any = (Tokens if blocking else AsyncTokens)(accounts.ground, issuer="https://shop.example")
+        attach(tokens, audience="https://api.example")
+        account = await accounts.users.find("ada")
+        assert account is not None
+        [(sid, _)] = await accounts.ground.engine.index.of_user(account.id)
+        issuing = tokens.issue(sid, user=account.id, audience="https://api.example", client="app")
+        headers = {"authorization": f"Bearer {issuing if blocking else await issuing}", "accept": "text/html"}
+        before = await state(visitor, account.id)
+        client = visitor.another().browser
+        assert OPEN in (await client.get(GUARDED, headers=headers)).text  # it is a good one
+        for path, page in PAGES.items():
+            for method in ("GET", "POST"):
+                if (page.get if method == "GET" else page.post) is None:
+                    continue
+                sent = {} if method == "GET" else {"data": {"password": OTHER, "login": "ada", "where": "everywhere"}}
+                reply = await client.request(method, "/account" + path, headers=headers, **sent)
+                assert reply.status_code in (403, 404), (method, path)
+                assert not any(text in reply.text for text in PRIVATE)
+        assert await state(visitor, account.id) == before
+        assert await visitor.is_in()

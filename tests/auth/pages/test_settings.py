@@ -243,31 +243,6 @@ def test_an_open_sign_up_needs_users_that_can_be_made() -> None:
         Accounts(Sessions(), "memory://", **SHOP, users=Mine(), sign_up=True)
 
 
-async def test_an_access_token_reaches_no_page_that_signs_in(tmp_path: Path) -> None:
-    """A session that a token opened cannot renew itself."""
-    from sessile.auth.exchange import Ask
-    from sessile.errors import NotByToken
-
-    async with visiting("asgi", tmp_path) as visitor:
-        await visitor.sign_up()
-
-        class ByToken:
-            is_authenticated, pending_user_id, user_id, accessed = False, None, None, True
-            factors = ()
-
-            def login(self, *_: Any, **__: Any) -> None:
-                raise NotByToken("login")
-
-        headers = {"content-type": "application/x-www-form-urlencoded"}
-        body = b"login=ada&password=" + GOOD.encode().replace(b" ", b"+").replace("ü".encode(), b"%C3%BC")
-        source = visitor.accounts.ground.source
-        visitor.accounts.ground.source = lambda _: "x"
-        session: Any = ByToken()
-        reply = await visitor.site.answer(Ask("POST", "/account", "/sign-in", session, {}, headers, body))
-        visitor.accounts.ground.source = source
-        assert reply.status == 403
-
-
 async def test_where_sessions_live_in_cookies_all_others_are_ended_together(tmp_path: Path) -> None:
     async with visiting("asgi", tmp_path, store="cookie://?revocations=memory://") as visitor:
         await visitor.sign_up()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ...core.session import Session
-from ...errors import NotByToken, StepUpRequired
+from ...errors import StepUpRequired
 from .. import exchange
 from ..accounts import Accounts, AsyncAccounts
 from ..changes import someone
@@ -27,6 +27,7 @@ from .views import Views
 
 Handler = Callable[[Views, Ask], Awaitable[Reply]]
 _SIGNED_IN: Final = frozenset({"factor", "age", "aal"})
+_NOT_BY_TOKEN: Final = exchange.plain(403, "These pages are for browsers that sign in, not for access tokens.\n")
 
 
 class Access(StrEnum):
@@ -113,6 +114,8 @@ class AccountPages:
         """Return the reply to one request."""
         if ask.path.startswith("/static/") and ask.method in ("GET", "HEAD"):
             return self.views.file(ask)
+        if ask.session.grant is not None:
+            return _NOT_BY_TOKEN
         page = PAGES.get(ask.path.rstrip("/") or "/")
         if page is None or (page.way and not self.views.has(page.way)):
             return self.views.missing(ask)
@@ -124,8 +127,6 @@ class AccountPages:
             return await handler(self.views, ask)
         except StepUpRequired as missing:
             return _sent(ask, page, missing)
-        except NotByToken:
-            return exchange.plain(403, "These pages are for browsers that sign in, not for access tokens.\n")
 
 
 def _admit(access: Access, session: Session) -> None:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from ...core.session import Session, user_name
 from ...errors import ExtraMissing, StepUpRequired, StoreUnavailable
-from ..changes import FRESH, about, completes, factor_changed, has_second, require_fresh, someone
+from ..changes import FRESH, about, completes, factor_changed, has_second, refuse_token, require_fresh, someone
 from ..events import ProofFailed
 from ..ground import Ground
 from ..stored import read, written
@@ -66,6 +66,7 @@ class PasswordFlow:
 
     async def reset(self, session: Session, password: str, context: Iterable[str]) -> Weak | None:
         """Replace the forgotten password of a user who proved that they read their mail, and their second factor."""
+        refuse_token(session)
         user = session.require(factor="email", max_age=FRESH)
         if await has_second(self.ground, user) and not self._proved_second(session):
             raise StepUpRequired("factor", max_age=FRESH)
