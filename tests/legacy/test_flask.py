@@ -315,7 +315,8 @@ def test_settings_that_cannot_be_meant_are_refused_at_once() -> None:
 
 def test_an_address_that_is_none_is_refused_when_the_door_opens() -> None:
     """Or a client for the other door."""
-    for address in ("http://x", "redis://:pa55word@host:notaport/0", 5, object()):
+    hosts = ("host:notaport", "a..b", "a" * 70, "a%00b", "[:::]")
+    for address in ("http://x", *(f"redis://:pa55word@{host}/0" for host in hosts), 5, object()):
         for blocking in (True, False):
             with pytest.raises(ConfigurationError) as refused:
                 FlaskSessionRedis(address, until=UNTIL).open(blocking=blocking)

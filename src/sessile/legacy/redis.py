@@ -6,9 +6,11 @@ import asyncio
 import os
 from collections.abc import Awaitable
 from typing import Any, Final, NoReturn, cast
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from ..errors import ConfigurationError, ExtraMissing, StoreUnavailable
+from ..stores.url import host
 from .formats import MAX_BYTES
 from .opened import Rows
 
@@ -142,6 +144,9 @@ class _AsyncRows:
 
 def _checked(kind: Any, url: str, **options: Any) -> Any:
     try:
+        name = urlsplit(url).hostname
+        if name is not None:
+            host(name, bracketed=":" in name)
         return kind.from_url(url, **options)
     except ValueError:
         raise ConfigurationError("the old store's address is no URL that redis-py knows") from None
