@@ -16,7 +16,7 @@ SETTLED = 2 * Policy().grace + 1
 class RefreshBench(Bench):
     """Hold an application that gives out refresh tokens."""
 
-    def __init__(self, *given: Any, limits: dict[str, float] | None = None, **options: Any) -> None:
+    def __init__(self, *given: Any, limits: dict[str, Any] | None = None, **options: Any) -> None:
         super().__init__(*given, **options)
         self.refreshing: Any = (RefreshTokens if self.blocking else AsyncRefreshTokens)(self.tokens, **(limits or {}))
 

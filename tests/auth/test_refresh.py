@@ -523,6 +523,50 @@ async def test_a_thiefs_branch_is_found_when_both_use_it(before: list[Any], orde
 # -- the limit ---------------------------------------------------------------------------------------------------------
 
 
+@requirement("R84")
+async def test_a_session_has_so_many_families_and_the_oldest_ends(bench: RefreshBench) -> None:
+    """Its own alone: neither another session's nor a native client's; the event tells whose ended."""
+    bench.refreshing.flow.per_session = 2
+    session, other = await bench.sign_in(), await bench.sign_in()
+    beside, alone = await bench.begin(other), await bench.begin_alone()
+    pairs = []
+    for client in ("first", "second", "third"):
+        bench.clock.advance(1)
+        pairs.append((client, await bench.begin(session, client=client)))
+    answers = [await bench.refresh(pair.refresh, client=client) for client, pair in pairs]
+    assert [answer is Refused.GRANT for answer in answers] == [True, False, False]
+    assert not await bench.is_active(pairs[0][1].access)
+    [told] = bench.told("token-family-displaced")
+    assert (told.client, told.parent, told.allowed) == ("first", session.id, 2)
+    [ended] = [event for event in bench.told("session-ended") if event.session == told.session]
+    assert ended.reason == EndReason.LIMIT
+    assert isinstance(await bench.refresh(beside.refresh), TokenPair)
+    assert isinstance(await bench.refresh(alone.refresh), TokenPair)
+    assert await bench.is_alive(session.id)
+
+
+@requirement("R84")
+async def test_families_that_begin_at_once_leave_as_many_as_are_allowed(bench: RefreshBench) -> None:
+    """Neither more nor fewer, whoever looks first: racing clients do not end each other."""
+    bench.refreshing.flow.per_session = 3
+    session = await bench.sign_in()
+    if bench.blocking:
+        start = threading.Barrier(8)
+
+        def begin(_: int) -> TokenPair:
+            start.wait(60)
+            return bench.refreshing.issue(session, **APP, facts=asked("POST"))  # type: ignore[no-any-return]
+
+        with ThreadPoolExecutor(8) as pool:
+            pairs = list(pool.map(begin, range(8)))
+    else:
+        pairs = list(await asyncio.gather(*(bench.begin(session) for _ in range(8))))
+    living = [pair for pair in pairs if await bench.is_active(pair.access)]
+    assert len(living) == 3
+    assert len(bench.told("token-family-displaced")) == 5
+    assert await bench.is_alive(session.id)
+
+
 @requirement("R66")
 @pytest.mark.parametrize("on_limit", ["refuse", "end-oldest"])
 async def test_families_of_a_session_take_no_place_beside_it(on_limit: str) -> None:

@@ -130,6 +130,21 @@ class TokenFamilyBegun(Event, frozen=True, kw_only=True):
         return f"The client {self.client} may ask for access tokens for {self.audience}."
 
 
+class TokenFamilyDisplaced(Event, frozen=True, kw_only=True):
+    """Say that a client's refresh token ended because its session, `parent`, got more of them than it may have."""
+
+    code = "token-family-displaced"
+    severity = "warning"
+    requirement = "R84"
+    client: str
+    parent: str
+    allowed: int
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return f"The oldest refresh token of {self.client} ended: a session may have {self.allowed}."
+
+
 class RefreshRefused(Event, frozen=True, kw_only=True):
     """Say that a living refresh token was refused, and why; it goes on living unless its parent has ended."""
 

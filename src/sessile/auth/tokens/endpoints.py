@@ -20,7 +20,7 @@ import msgspec
 from ...core.bridge import drive
 from ...core.requests import Facts
 from ...errors import StoreError
-from ..exchange import Reply as Response
+from ..exchange import Reply
 from .clients import Client, Clients
 from .doors import AsyncTokens, Tokens
 from .flow import TokenFlow
@@ -28,6 +28,8 @@ from .keys import MAX_AGE
 
 MAX_BODY_BYTES: Final = 64 * 1024
 _FORM: Final = "application/x-www-form-urlencoded"
+# What servers send; `exchange` says what is in it.
+Response = Reply
 NO_STORE: Final = (("cache-control", "no-store"), ("pragma", "no-cache"))
 
 

@@ -27,7 +27,7 @@ from ...core.record import Control, EndReason, Record, Tombstone
 from ...core.requests import Facts
 from ...core.session import Rules, Session
 from ...errors import ConfigurationError, SessionGone, StoreError
-from ..events import RefreshRefused
+from ..events import RefreshRefused, TokenFamilyDisplaced
 
 IDLE: Final = 30 * DAY
 ABSOLUTE: Final = 90 * DAY
@@ -118,6 +118,32 @@ class FamilyEngine(Engine):
             self.tell(events.StoreFailed(at=now, error=error.code))
             raise
         return lines[0], sid, Record(begun, data, now, self.policy.deadline(begun, now))
+
+    async def displace(self, family: Family, user: str | None, allowed: int) -> None:
+        """End the oldest families of a session that has more than `allowed`.
+
+        It is asked after a family was stored. Of several that begin at once the last to look sees all of them, and all
+        that look agree on who is older: so neither more nor fewer than `allowed` are left.
+
+        Raises:
+            StoreError: the store failed; what is too many ends when the next one begins.
+        """
+        if family.parent is None or user is None:
+            return
+        held = sorted(
+            (record.control.created_at, sid, found.client)
+            for sid, record in await self.index.of_user(user)
+            if (found := family_of(record)) is not None
+            and found.parent == family.parent
+            and self.expired(record) is None
+        )
+        for _, sid, client in held[: max(0, len(held) - allowed)]:
+            ending = await self.end(sid, EndReason.LIMIT)
+            if ending.ended:
+                at, parent = self.clock(), family.parent
+                self.tell(
+                    TokenFamilyDisplaced(at=at, session=sid, user=user, client=client, parent=parent, allowed=allowed)
+                )
 
     def source_of(self, facts: Facts) -> str:
         """Return a keyed hash of the network that a request came from, in hex."""

@@ -27,6 +27,8 @@ from .doors import AsyncTokens, Tokens
 from .families import ABSOLUTE, IDLE, FamilyEngine, limits
 from .flow import TokenFlow, check_grant, named
 
+# One for each client that acts for a session; more is a client that forgets what it has.
+PER_SESSION: Final = 16
 _MAX_SCOPE: Final = 4096
 
 
@@ -53,12 +55,15 @@ class Refused(StrEnum):
 class RefreshFlow:
     """Carry out the verbs of both doors. `idle` and `absolute` are the families' own limits, in seconds."""
 
-    def __init__(self, tokens: TokenFlow, *, idle: float, absolute: float) -> None:
+    def __init__(self, tokens: TokenFlow, *, idle: float, absolute: float, per_session: int) -> None:
         main = tokens.ground.engine
+        if per_session < 1:
+            raise ConfigurationError("a session may have one refresh token at least")
         if isinstance(main.store, InCookies):
             raise ConfigurationError("refresh tokens need sessions in a store: nothing else can end them")
         self.tokens = tokens
         self.main = main
+        self.per_session = per_session
         self.engine = FamilyEngine(main, limits(main.policy, idle=idle, absolute=absolute))
 
     # -- begin ---------------------------------------------------------------------------------------------------------
@@ -118,6 +123,7 @@ class RefreshFlow:
     async def _begin(self, facts: Facts, control: Control, family: Family) -> TokenPair:
         refresh, sid, record = await self.engine.begin(facts, control, family)
         now, user, source = self.main.clock(), control.user, self.engine.source_of(facts)
+        await self.engine.displace(family, user, self.per_session)
         if family.parent is None:
             factor = control.factors[-1].name
             self.main.tell(events.SignedIn(at=now, session=sid, user=user, source=source, factor=factor, pending=False))
@@ -194,14 +200,16 @@ class AsyncRefreshTokens:
     """Give out refresh tokens and use them, from an event loop.
 
     `idle` and `absolute` (seconds) end a family that nobody uses, and any family. One that hangs on a session ends with
-    it before that.
+    it before that; a session has `per_session` of them at most, and the oldest ends when one more begins.
 
     Raises:
         ConfigurationError: the limits are wrong, or these sessions have refresh tokens already.
     """
 
-    def __init__(self, tokens: AsyncTokens, *, idle: float = IDLE, absolute: float = ABSOLUTE) -> None:
-        self.flow = RefreshFlow(tokens.flow, idle=idle, absolute=absolute)
+    def __init__(
+        self, tokens: AsyncTokens, *, idle: float = IDLE, absolute: float = ABSOLUTE, per_session: int = PER_SESSION
+    ) -> None:
+        self.flow = RefreshFlow(tokens.flow, idle=idle, absolute=absolute, per_session=per_session)
 
     async def issue(
         self,
@@ -269,14 +277,16 @@ class RefreshTokens:
     """Give out refresh tokens and use them, from code that blocks.
 
     `idle` and `absolute` (seconds) end a family that nobody uses, and any family. One that hangs on a session ends with
-    it before that.
+    it before that; a session has `per_session` of them at most, and the oldest ends when one more begins.
 
     Raises:
         ConfigurationError: the limits are wrong, or these sessions have refresh tokens already.
     """
 
-    def __init__(self, tokens: Tokens, *, idle: float = IDLE, absolute: float = ABSOLUTE) -> None:
-        self.flow = RefreshFlow(tokens.flow, idle=idle, absolute=absolute)
+    def __init__(
+        self, tokens: Tokens, *, idle: float = IDLE, absolute: float = ABSOLUTE, per_session: int = PER_SESSION
+    ) -> None:
+        self.flow = RefreshFlow(tokens.flow, idle=idle, absolute=absolute, per_session=per_session)
 
     def issue(
         self,

@@ -167,7 +167,9 @@ class MetadataSite:
     async def answer(self, ask: Ask) -> Reply:
         """Return the metadata to who asks for them at their one path."""
         asked = (ask.root + ask.path).rstrip("/")
-        return NOT_FOUND if asked != self._site.well_known else await self._site.answer(replace(ask, root="", path=asked))
+        return (
+            NOT_FOUND if asked != self._site.well_known else await self._site.answer(replace(ask, root="", path=asked))
+        )
 
 
 def _checked_base(base: str) -> str:
