@@ -8,7 +8,7 @@ Which kinds of factors a user has is read off the keys of their items in the vau
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 from ..core.factors import aal
 from ..core.record import EndReason
@@ -28,13 +28,19 @@ _KINDS: Final = {"password:": "password", "totp:": "totp", "recovery:": "recover
 _SECOND: Final = frozenset({"totp", "passkey"})
 
 
+@runtime_checkable
+class Informed(Protocol):
+    """Be a witness that tells other applications of changed factors, too. It raises nothing."""
+
+    async def changed(self, user: str, factor: str, what: What) -> None:
+        """Note that a user's factor changed."""
+        ...
+
+
 async def enrolled(ground: Ground, user: str) -> frozenset[str]:
     """Return the kinds of factors that a user has in the vault: password, totp, recovery, passkey."""
-    kinds: set[str] = set()
-    for prefix, kind in _KINDS.items():
-        if await ground.vault.of_user(user, prefix):
-            kinds.add(kind)
-    return frozenset(kinds)
+    keys = [item.key for item in await ground.vault.of_user(user)]  # one round trip, where each kind would be one
+    return frozenset(kind for prefix, kind in _KINDS.items() if any(key.startswith(prefix) for key in keys))
 
 
 async def has_second(ground: Ground, user: str) -> bool:
@@ -80,6 +86,8 @@ async def factor_changed(ground: Ground, session: Session, factor: str, what: Wh
     """
     user = session.require()
     keep: frozenset[str] = frozenset() if session.id is None else frozenset({session.id})
+    if isinstance(ground.engine.witness, Informed):
+        await ground.engine.witness.changed(user, factor, what)
     await ground.engine.end_user(user, EndReason.USER, keep)
     session.rotate()
     ground.tell(FactorChanged(**about(ground, session, user), factor=factor, what=what))
