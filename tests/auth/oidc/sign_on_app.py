@@ -1,91 +1,148 @@
-"""Applications of one provider, each on an address of its own, and browsers that visit them: nothing is simulated.
+"""Applications of one provider, each in a framework and on an address of its own, and browsers that visit them.
 
-with applications({"a": "127.0.0.2", "b": "127.0.0.3"}) as shops:
-    ada = shops.browser()
-    ada.sign_in("a", "ada")
-    ada.who("a")
+    with applications({"a": ("starlette", "127.0.0.2"), "b": ("flask", "127.0.0.3")}) as shops:
+        ada = shops.browser()
+        ada.sign_in("a", "ada")
+        ada.who("a")
+
+Nothing is simulated: the provider is npm oidc-provider, every application has a server, and all of them talk HTTP.
 """
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
 import httpx
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
-from starlette.routing import Mount, Route
+import uvicorn
+import waitress
 
-from sessile import AsyncSessions
-from sessile.adapters.sites import asgi
-from sessile.adapters.starlette import SessionMiddleware
+from sessile import AsyncSessions, Sessions
+from sessile.auth.exchange import Ask, Reply
 from sessile.auth.ground import Ground
-from sessile.auth.oidc.doors import AsyncSignOn
+from sessile.auth.oidc.doors import AsyncSignOn, SignOn
 from sessile.auth.oidc.providers import Provider
-from tests.browser.conftest import serving
+from tests.browser.conftest import _listen
+from tests.support import mounting
 from tests.support.oidc_provider import OidcProvider, client, provider
 
 OP: Final = "op"
-SSO: Final = "/sso"
+SSO: Final = mounting.PREFIX
+HOME: Final = SSO + "/home"
 PROVIDER_AT: Final = "127.0.0.9"
+PATIENCE: Final = 30.0
 _FIELD: Final = re.compile(r'<input[^>]*name="([^"]+)"[^>]*value="([^"]*)"')
 _ACTION: Final = re.compile(r'action="([^"]+)"')
 
 
 class Application:
-    """Be one application; its routes work once the provider is known."""
+    """Be one application: the site of a sign-on, and a page that says who is signed in."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.origin = ""
-        self.events: list[Any] = []
-        self.sessions = AsyncSessions("memory://", sinks=(self.events.append,))
-        self.ground = Ground(self.sessions, "memory://")
-        self.sign_on: AsyncSignOn | None = None
-        self.broken: int | None = None
-        self._site: Any = None
-        self.app = Starlette(
-            routes=[Route("/", self.home), Mount(SSO, self.mounted)],
-            middleware=[Middleware(SessionMiddleware, sessions=self.sessions)],
-            lifespan=self._living,
+    def __init__(self, name: str, framework: str, listening: socket.socket) -> None:
+        self.name, self.framework, self.listening = name, framework, listening
+        address, port = listening.getsockname()
+        self.origin = f"http://{address}:{port}"
+        self.registered = client(
+            name,
+            self.origin,
+            callback=f"{SSO}/callback/{OP}",
+            logged_out=f"{SSO}/logged-out",
+            backchannel=f"{SSO}/backchannel/{OP}",
         )
+        self.blocking = framework in mounting.BLOCKING
+        self.events: list[Any] = []
+        self.broken: int | None = None
+        self.sessions: Any = None
+        self.sign_on: Any = None
 
-    @asynccontextmanager
-    async def _living(self, _: Starlette) -> AsyncIterator[None]:
-        yield
-        if self.sign_on is not None:
-            await self.sign_on.close()
-
-    def know(self, issuer: str, registered: Mapping[str, Any]) -> None:
-        """Open the routes of the sign-on."""
+    def know(self, issuer: str, door: Any) -> Application:
+        """Open the sign-on on the sessions of the framework; return this as the site to be mounted."""
+        registered = self.registered
         known = Provider(OP, issuer, registered["client_id"], registered["client_secret"], title="The provider")
-        self.sign_on = AsyncSignOn(self.ground, [known], address=self.origin + SSO)
-        self._site = asgi(self.sign_on.site)
+        self.sessions = door
+        kind: Any = SignOn if self.blocking else AsyncSignOn
+        self.sign_on = kind(Ground(door, "memory://"), [known], address=self.origin + SSO, home=HOME)
+        return self
 
-    async def mounted(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve the routes of the sign-on, unless the application is broken there."""
-        if self.broken is not None and "backchannel" in scope["path"]:
-            await Response(status_code=self.broken)(scope, receive, send)
-            return
-        await self._site(scope, receive, send)
-
-    async def home(self, request: Request) -> Response:
-        """Say who is signed in, with a button to sign out."""
-        user = request.session.user_id
+    async def answer(self, ask: Ask) -> Reply:
+        """Answer for the sign-on; say who is signed in, with a button; or be broken."""
+        if self.broken is not None and ask.path.startswith("/backchannel/"):
+            return Reply(self.broken, ())
+        if ask.path != "/home":
+            return await self.sign_on.site.answer(ask)  # type: ignore[no-any-return]
+        user = ask.session.user_id
         text = f"<!doctype html><title>{self.name}</title><p id=who>{html.escape(user or 'nobody')}</p>"
         form = f'<form method=post action="{SSO}/logout"><button>Sign out</button></form>'
-        return HTMLResponse(text + (form if user else f'<a href="{SSO}/login/{OP}">Sign in</a>'))
+        link = f'<a href="{SSO}/login/{OP}">Sign in</a>'
+        return Reply(200, (("content-type", "text/html"),), (text + (form if user else link)).encode())
+
+    @contextmanager
+    def serving(self, issuer: str) -> Iterator[None]:
+        """Serve it, by the framework and a server that goes with it."""
+        if self.framework == "django":
+            from tests.support import mounting_django
+
+            made = mounting_django.project(False, lambda door: self.know(issuer, door), "memory://", {})
+            with made as (app, _, _), _waitress(app, self.listening):
+                yield
+        elif self.blocking:
+            door: Any = Sessions("memory://", sinks=(self.events.append,))
+            with _waitress(mounting._application(self.framework, door, self.know(issuer, door)), self.listening):
+                yield
+        else:
+            door = AsyncSessions("memory://", sinks=(self.events.append,))
+            with _uvicorn(mounting._application(self.framework, door, self.know(issuer, door)), self):
+                yield
+        if self.blocking:
+            self.sign_on.close()
 
     def told(self, code: str) -> list[Any]:
         """Return the events of that code."""
         return [event for event in self.events if event.code == code]
+
+
+@contextmanager
+def _waitress(app: Any, listening: socket.socket) -> Iterator[None]:
+    server = waitress.create_server(app, sockets=[listening], threads=4)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.close()
+        thread.join(PATIENCE)
+
+
+@contextmanager
+def _uvicorn(app: Any, application: Application) -> Iterator[None]:
+    async def closing(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            await app(scope, receive, send)
+            return
+        while (await receive())["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        await application.sign_on.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    server = uvicorn.Server(uvicorn.Config(closing, log_level="error", lifespan="on", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [application.listening]}, daemon=True)
+    thread.start()
+    limit = time.monotonic() + PATIENCE
+    while not server.started and thread.is_alive() and time.monotonic() < limit:
+        time.sleep(0.01)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE)
 
 
 class Browser:
@@ -135,7 +192,7 @@ class Browser:
 
     def who(self, name: str) -> str:
         """Return who is signed in at an application."""
-        page = self.client.get(self.shops.apps[name].origin + "/")
+        page = self.client.get(self.shops.apps[name].origin + HOME)
         found = re.search(r"<p id=who>([^<]*)", page.text)
         assert found is not None, page.text
         return html.unescape(found[1])
@@ -173,26 +230,18 @@ class Shops:
 
 
 @contextmanager
-def applications(addresses: Mapping[str, str], *, without_sid: tuple[str, ...] = ()) -> Iterator[Shops]:
-    """Serve applications and their provider; `without_sid` names those that the provider tells no sid."""
+def applications(addresses: Mapping[str, tuple[str, str]], *, without_sid: tuple[str, ...] = ()) -> Iterator[Shops]:
+    """Serve applications, by framework and address, and their provider; it tells those of `without_sid` no sid."""
     with ExitStack() as stack:
-        apps = {name: Application(name) for name in addresses}
-        for name, app in apps.items():
-            app.origin = stack.enter_context(serving(app.app, addresses[name]))
-        registered = {
-            name: client(
-                name,
-                app.origin,
-                callback=f"{SSO}/callback/{OP}",
-                logged_out=f"{SSO}/logged-out",
-                backchannel=f"{SSO}/backchannel/{OP}",
-                by_session=name not in without_sid,
-            )
-            for name, app in apps.items()
-        }
-        op = stack.enter_context(provider(list(registered.values()), PROVIDER_AT))
-        for name, app in apps.items():
-            app.know(op.issuer, registered[name])
+        apps: dict[str, Application] = {}
+        for name, (framework, address) in addresses.items():
+            listening = stack.enter_context(_listen(address))
+            apps[name] = Application(name, framework, listening)
+            if name in without_sid:
+                apps[name].registered["backchannel_logout_session_required"] = False
+        op = stack.enter_context(provider([app.registered for app in apps.values()], PROVIDER_AT))
+        for app in apps.values():
+            stack.enter_context(app.serving(op.issuer))
         shops = Shops(apps, op)
         stack.callback(shops.close)
         yield shops

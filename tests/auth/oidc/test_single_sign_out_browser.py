@@ -16,7 +16,7 @@ from playwright.sync_api import expect
 
 from sessile.auth.oidc.links import link_of
 from sessile.core.bridge import drive
-from tests.auth.oidc.sign_on_app import OP, SSO, Shops, applications
+from tests.auth.oidc.sign_on_app import HOME, OP, SSO, Shops, applications
 from tests.browser.conftest import chromium, context, page, serving  # noqa: F401
 from tests.support.requirements import requirement
 
@@ -73,6 +73,13 @@ def test_no_cookie_of_an_application_reaches_a_frame_on_the_providers_page(page:
 # -- the whole way -----------------------------------------------------------------------------------------------------
 
 
+ADDRESSES: Final = {
+    "a": ("starlette", "127.0.0.2"),
+    "b": ("flask", "127.0.0.3"),
+    "c": ("wsgi", "127.0.0.4"),
+}
+
+
 class Window:
     """Hold a browser's profile and one tab, in front of the applications."""
 
@@ -86,7 +93,7 @@ class Window:
 
     def sign_in(self, name: str, user: str | None = None) -> None:
         """Follow the link; without a user, the provider must know who it is."""
-        self.tab.goto(self.shops.apps[name].origin)
+        self.tab.goto(self.shops.apps[name].origin + HOME)
         self.tab.get_by_role("link", name="Sign in").click()
         if user is not None:
             self.tab.get_by_placeholder("Enter any login").fill(user)
@@ -99,11 +106,11 @@ class Window:
         """Tell at which applications somebody is signed in."""
         found: list[bool] = []
         for name in names:
-            self.tab.goto(self.shops.apps[name].origin)
+            self.tab.goto(self.shops.apps[name].origin + HOME)
             found.append(self.tab.locator("#who").inner_text() != "nobody")
         return found
 
-    def sign_out(self, name: str, answer: str, at: str = "/") -> str:
+    def sign_out(self, name: str, answer: str, at: str = HOME) -> str:
         """Press the button on a page, answer the provider, and return what the application says then."""
         self.tab.goto(self.shops.apps[name].origin + at)
         self.tab.get_by_role("button", name="Sign out", exact=True).click()
@@ -115,7 +122,7 @@ class Window:
 @pytest.fixture(scope="module")
 def shops() -> Iterator[Shops]:
     """Serve three applications and their provider."""
-    with applications({"a": "127.0.0.2", "b": "127.0.0.3", "c": "127.0.0.4"}) as shops:
+    with applications(ADDRESSES) as shops:
         yield shops
 
 
@@ -151,13 +158,13 @@ def test_a_policy_that_lets_forms_end_here_only_stops_the_way_to_the_provider(ch
     window.tab.on("console", lambda said: refused.append(said.text) if "form-action" in said.text else None)
     policy = "<meta http-equiv=Content-Security-Policy content=\"form-action 'self'\">"
     window.tab.route(
-        shops.apps["c"].origin + "/",
+        shops.apps["c"].origin + HOME,
         lambda route: route.fulfill(
             content_type="text/html",
             body=f'{policy}<form method=post action="{SSO}/logout"><button>Sign out</button></form>',
         ),
     )
-    window.tab.goto(shops.apps["c"].origin)
+    window.tab.goto(shops.apps["c"].origin + HOME)
     window.tab.get_by_role("button").click()
     for _ in range(300):
         if refused:
