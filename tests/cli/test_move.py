@@ -136,6 +136,16 @@ def test_a_store_before_which_bridges_stand_is_not_left_by_accident(sessile: Cal
 
 
 @pytest.mark.parametrize(
+    "source", ["memcached://127.0.0.1:1", "cookie://", "moving://?from=sqlite:///x&to=sqlite:///y"]
+)
+def test_what_cannot_take_part_is_told_so_and_not_asked(sessile: Call, tmp_path: Path, source: str) -> None:
+    """Whether or not its servers answer."""
+    said = sessile("move", source, f"sqlite:///{tmp_path}/a.db")
+    assert said.code == 2
+    assert "cannot take part in a move" in said.err or "between stores that list theirs" in said.err
+
+
+@pytest.mark.parametrize(
     ("source", "target"),
     [
         ("sqlite:///{0}/a.db", "sqlite:///{0}/a.db"),

@@ -76,15 +76,21 @@ async def _move(source: str, target: str, at_once: int, sealed: tuple[bool, bool
                 raise ConfigurationError("memory:// lives and dies inside the application's process")
         if isinstance(stores[0], SqliteStore):
             check_database(stores[0].path)
-        until = await standing_until(stores[0])
-        if until is not None and until > time.time() and not despite_bridges:
-            raise ConfigurationError(
-                "bridges to another library's sessions stand before FROM, and what they remember does not move: old "
-                "cookies could be adopted again, after a sign-out too; finish with them first"
-            )
-        before = await _live(stores[0])
         with Progress("Moving sessions", lambda: before) as progress:
-            return await Mover(Moving(*stores), at_once=at_once, progress=progress).run()
+            mover = Mover(Moving(*stores), at_once=at_once, progress=progress)
+            if not despite_bridges:
+                await _refuse_bridges(stores[0])
+            before = await _live(stores[0])
+            return await mover.run()
+
+
+async def _refuse_bridges(store: Store) -> None:
+    until = await standing_until(store)
+    if until is not None and until > time.time():
+        raise ConfigurationError(
+            "bridges to another library's sessions stand before FROM, and what they remember does not move: old "
+            "cookies could be adopted again, after a sign-out too; finish with them first"
+        )
 
 
 async def _live(store: Store) -> int | None:
