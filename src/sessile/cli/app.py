@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import demo, doctor, keygen, migrate, move, policy, sessions
+from . import demo, doctor, keygen, migrate, move, policy, sessions, signals
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -43,4 +43,5 @@ app.command()(doctor.doctor)
 app.command()(migrate.migrate)
 app.command()(move.move)
 app.add_typer(sessions.app, name="sessions")
+app.add_typer(signals.app, name="signals")
 app.command()(policy.policy)

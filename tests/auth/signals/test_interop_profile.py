@@ -29,12 +29,7 @@ VERIFICATION = "https://schemas.openid.net/secevent/ssf/event-type/verification"
 
 def telling(door: str, **more: Any) -> App:
     """Return a transmitter with two receivers that manage their own streams."""
-    receivers = (
-        Receiver(
-            "rx", "https://rx.example", token=TOKEN, origins=("https://rx.example",), algorithm="RS256", streams=2
-        ),
-        Receiver("other", "https://other.example", token=OTHER, origins=("https://other.example",), algorithm="RS256"),
-    )
+    receivers = (_receiver("rx", TOKEN, streams=2), _receiver("other", OTHER))
     app = App("a", Network(), door=door, receivers=receivers, **more)
     app.network.faults["rx.example"] = lambda _url, _body: Answer(202, b"")
     return app
@@ -47,7 +42,8 @@ def _receiver(name: str, token: str, **more: Any) -> Receiver:
 
 async def asked(app: App, method: str, path: str, body: Any = None, **more: Any) -> tuple[int, Any]:
     """Ask as the receiver `rx`; return the status and what was said."""
-    reply = await app.ask(method, path, body, **{"token": TOKEN, **more})
+    given: dict[str, Any] = {"token": TOKEN, **more}
+    reply = await app.ask(method, path, body, **given)
     return reply.status, json.loads(reply.body) if reply.body else None
 
 
@@ -145,12 +141,8 @@ async def test_a_stream_can_be_updated_and_replaced(door: str) -> None:
     assert changed["delivery"]["method"] == POLL
     assert "description" not in changed
     assert changed["events_delivered"] == list(SUPPORTED)
-    for wrong in (
-        {"aud": "https://evil.example"},
-        {"iss": "x"},
-        {"events_requested": "x"},
-        {"delivery": {"method": "x"}},
-    ):
+    wrongs: tuple[Any, ...] = ({"aud": "x"}, {"iss": "x"}, {"events_requested": "x"}, {"delivery": {"method": "x"}})
+    for wrong in wrongs:
         assert (await asked(app, "PATCH", "/stream", {**ident, **wrong}))[0] == 400
     assert (await asked(app, "PATCH", "/stream", {"stream_id": "nobody's"}))[0] == 404
 

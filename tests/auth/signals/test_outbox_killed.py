@@ -103,6 +103,10 @@ def run(store: str, vault: str, port: int, token: str, point: str) -> None:
     app.signals.deliver()
 
 
+def _nothing(*_: Any, **__: Any) -> None:
+    return None
+
+
 @contextmanager
 def serving(app: App) -> Generator[tuple[int, list[int]]]:
     """Serve an application's receiver on a port; return that and the statuses of its answers."""
@@ -119,8 +123,7 @@ def serving(app: App) -> Generator[tuple[int, list[int]]]:
             self.end_headers()
             self.wfile.write(reply.body)
 
-        def log_request(self, *_: Any) -> None:
-            pass
+        log_request: Any = _nothing
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))

@@ -179,6 +179,23 @@ async def test_a_changed_credential_is_told_and_passed_on(door: str) -> None:
 
 
 @doors
+async def test_a_factor_that_changes_here_is_told_of(door: str) -> None:
+    """Whoever changes one through Sessile need not say so: other sessions end here, and all of them there."""
+    from sessile.auth.changes import factor_changed
+
+    a, b = group("a", "b", door=door)
+    mine, there = await a.login(), await b.login()
+    session = await done(a.sessions.open(_facts(mine)))
+    await factor_changed(a.ground, session, "totp", "removed")
+    assert (await a.deliver()).delivered == 1
+    assert await b.user(there) is None
+    assert b.told("signal-received")[0].kind == "credential-change"
+    a.ground.vault.write = _failing
+    await factor_changed(a.ground, session, "totp", "removed")
+    assert [event.kind for event in a.told("signal-not-kept")] == ["credential-change"]
+
+
+@doors
 async def test_a_lowered_level_takes_away_what_counts_above_it(door: str) -> None:
     """The session lives on with what is left; an increase raises nothing."""
     a, b = group("a", "b", door=door)

@@ -36,7 +36,7 @@ LEASE: Final = "signals:lease:"
 FIRST: Final = 1.0
 LONGEST: Final = 300.0
 GIVE_UP: Final = 3 * 86400.0
-LEASED: Final = 30.0
+LEASED: Final = 15.0
 ROUND: Final = 500
 _REST: Final = (408, 425, 429)
 

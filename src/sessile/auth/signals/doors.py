@@ -27,7 +27,7 @@ class SignalOptions(TypedDict, total=False):
     `issuer` is the name under which our signals are signed (default: the site's address). `receivers` are told,
     `transmitters` are listened to; `policy` says what their signals do here. `addresses` knows the address of a user,
     `authorize` judges tokens of an authorization server (asynchronous at either door). `timeout` of a request (5),
-    `give_up` after which a signal is sent no more (3 days), `leased` for which a process serves a stream (30),
+    `give_up` after which a signal is sent no more (3 days), `leased` for which a process serves a stream (15),
     `interval` between two verifications of a stream (30), `hold` for which a poll waits (10; 0 at the blocking door).
     """
 

@@ -23,13 +23,12 @@ from .receiver import Polled, ReceiverPolicy, Reception
 from .streams import Status, Streams
 from .vocabulary import (
     ASSURANCE_LEVEL_CHANGE,
-    CHANGE_OF,
     CREDENTIAL_CHANGE,
-    CREDENTIALS,
     ENDS,
     SESSION_REVOKED,
     Changed,
     Entity,
+    credential_event,
 )
 
 HOLD: Final = 10.0
@@ -142,13 +141,7 @@ class SignalFlow:
         self, user: str, *, credential: str, change: Changed, entity: Entity = "user", why: str = ""
     ) -> int:
         """Tell that a user's credential changed."""
-        event: dict[str, object] = {
-            "credential_type": CREDENTIALS.get(credential, credential),
-            "change_type": CHANGE_OF.get(change, change),
-            "event_timestamp": int(self.ground.now),
-            "initiating_entity": entity,
-            "reason_admin": {"en": why or "A credential was changed."},
-        }
+        event = credential_event(credential, change, at=self.ground.now, entity=entity, why=why)
         return await self.outbox.tell(CREDENTIAL_CHANGE, user, event)
 
     async def level_changed(self, user: str, *, level: int, before: int, session: str, why: str) -> int:

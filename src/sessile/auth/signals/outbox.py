@@ -36,7 +36,7 @@ from ..stored import Stored, read, written
 from ..vault import Item, Write
 from .cause import present
 from .peers import Receiver
-from .vocabulary import ENDS, SESSION_REVOKED, short
+from .vocabulary import CREDENTIAL_CHANGE, ENDS, SESSION_REVOKED, credential_event, short
 
 NOBODY: Final = ""
 INTENT: Final = "signals:intent:"
@@ -158,6 +158,13 @@ class Outbox:
         except StoreError as error:
             # The intent stands, and whoever delivers next asks the store.
             _log.warning("a signal waits for the vault (%s)", error.code)
+
+    async def changed(self, user: str, factor: str, what: str) -> None:
+        """Tell of a factor that was added, changed or removed; if the vault fails, the sinks are told instead."""
+        try:
+            await self.tell(CREDENTIAL_CHANGE, user, credential_event(factor, what, at=self._ground.now))
+        except StoreError as error:
+            self._not_kept(None, user, error, CREDENTIAL_CHANGE)
 
     # -- what is not an end --------------------------------------------------------------------------------------------
 
@@ -304,9 +311,9 @@ class Outbox:
         self._last = max(self._last + 1, int(self._ground.now * 1e6))
         return f"{self._last:020d}-{secrets.token_hex(8)}"
 
-    def _not_kept(self, session: str | None, user: str | None, error: StoreError) -> None:
+    def _not_kept(self, session: str | None, user: str | None, error: StoreError, kind: str = SESSION_REVOKED) -> None:
         self._ground.tell(
-            SignalNotKept(at=self._ground.now, session=session, user=user, kind=short(SESSION_REVOKED), why=error.code)
+            SignalNotKept(at=self._ground.now, session=session, user=user, kind=short(kind), why=error.code)
         )
 
 

@@ -78,3 +78,16 @@ ENDS: Final[Mapping[EndReason, Told]] = {
     EndReason.PROVIDER: Told("system", "The user's provider ended the session.", "You signed out elsewhere."),
     EndReason.SIGNAL: Told("system", "Another application ended the session.", "You signed out elsewhere."),
 }
+
+
+def credential_event(
+    credential: str, change: str, *, at: float, entity: Entity = "user", why: str = ""
+) -> dict[str, object]:
+    """Return what a credential-change says of one of our factors, or of a credential in CAEP's own words."""
+    return {
+        "credential_type": CREDENTIALS.get(credential, credential),
+        "change_type": CHANGE_OF.get(change, change),
+        "event_timestamp": int(at),
+        "initiating_entity": entity,
+        "reason_admin": {"en": why or "A credential was changed."},
+    }
