@@ -20,6 +20,7 @@ from sessile.core.legacy import storable
 from sessile.core.policy import DAY, Policy
 from sessile.core.record import EndReason
 from sessile.core.session import Session
+from sessile.core.shutouts import standing_until
 from sessile.errors import StoreUnavailable
 from sessile.legacy import (
     DjangoDatabase,
@@ -314,6 +315,30 @@ class TestMarks:
         bench.visit(f"old=k1; {bench.ours(token)}", sign_out)
         own.failing.clear()
         assert bench.visit("old=k1").user is None
+
+
+class TestWhoElseMustKnow:
+    """An operator's tool knows the store alone; the store says that bridges stand, from the first end on."""
+
+    @requirement("R62")
+    def test_that_bridges_stand_is_said_by_an_end_though_nobody_was_adopted_yet(self) -> None:
+        """A move would leave that end behind."""
+        bench = Bench().stand(own := OwnBridge({}))
+        assert bench.run(standing_until(bench.store)) is None
+        bench.run(bench.rig.engine.end_user("ada", EndReason.ADMIN))
+        assert bench.run(standing_until(bench.store)) == own.until
+
+    @requirement("R64")
+    def test_that_bridges_stand_is_not_forgotten_with_the_end_of_everything(self) -> None:
+        """All marks of before are swept with what they were about."""
+        bench = Bench().stand(own := OwnBridge({"k1": {"user_id": "ada"}}))
+        assert bench.visit("old=k1").user == "ada"
+        for _ in range(2):
+            bench.advance(60)
+            bench.run(bench.rig.engine.end_everything())
+            bench.advance(60)
+            bench.run(bench.store.sweep(bench.rig.now, 1_000))
+            assert bench.run(standing_until(bench.store)) == own.until
 
 
 class TestThieves:

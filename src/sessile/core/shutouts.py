@@ -43,6 +43,7 @@ class Shutouts:
         """
         now = self._clock()
         if self._stands(now):
+            await self.say_that_bridges_stand()  # nobody may have been adopted yet, and this must not be left behind
             await put_mark(self._store, _user_mark(user), self._last(), now)
 
     async def close_before_everything(self) -> None:
@@ -138,6 +139,12 @@ class Elsewhere:
 
 
 async def standing_until(store: Store) -> float | None:
-    """Return until when bridges of some application stand before this store (seconds since 1970), None if none do."""
-    held = await store.load(_STANDING)
-    return held.expires_at - MONTH if isinstance(held, Tombstone) else None
+    """Return until when bridges of some application stand before this store (seconds since 1970), None if none do.
+
+    The mark that says so goes with the epoch in which it was left; the one of the end of everything is in the new one.
+    """
+    for mark in (_STANDING, *(mark_id(_EVERYTHING, slot) for slot in _SLOTS)):
+        held = await store.load(mark)
+        if isinstance(held, Tombstone):
+            return held.expires_at - MONTH
+    return None
