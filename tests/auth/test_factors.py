@@ -308,18 +308,19 @@ async def test_a_recovery_code_works_once_and_new_ones_replace_all(bench: Factor
     assert (len(set(first)), await done(bench.recovery.count(user))) == (10, (10, False))
     eve = bench.browser()
     await eve.login("eve", pending=True)
-    assert await eve.run(bench.recovery.use, first[0]) == recovery_rules.Refused.REFUSED
+    assert await eve.run(bench.recovery.use, first[0]) == Refused.REFUSED
     other = bench.browser()
     await other.login(user, pending=True)
     used = await other.run(bench.recovery.use, first[0].lower().replace("-", " ").replace("0", "o").replace("1", "l"))
     assert (used.complete, used.left, used.low, await other.user()) == (True, 9, False, user)
-    assert await other.run(bench.recovery.use, first[0]) == recovery_rules.Refused.REFUSED
+    assert await other.run(bench.recovery.use, first[0]) == Refused.REFUSED
     for code in first[1:7]:
         used = await other.run(bench.recovery.use, code)
     assert (used.left, used.low, (await done(bench.recovery.count(user))).low) == (3, True, True)
+    assert [(event.user, event.left) for event in bench.told("recovery-codes-low")] == [(user, 3)]
     second = await other.run(bench.recovery.generate)
     assert await browser.user() is None
-    assert await other.run(bench.recovery.use, first[9]) == recovery_rules.Refused.REFUSED
+    assert await other.run(bench.recovery.use, first[9]) == Refused.REFUSED
     assert (await other.run(bench.recovery.use, second[0])).left == 9
 
 

@@ -118,6 +118,8 @@ async def test_wrong_limits_and_settings_are_told_at_start() -> None:
     bench = small()
     with pytest.raises(ConfigurationError, match="already"):
         RefreshTokens(bench.tokens)
+    with pytest.raises(ConfigurationError, match="one refresh token"):
+        RefreshBench(limits={"per_session": 0})
     session = await bench.sign_in()
     for wrong in ({"audience": ""}, {"client": ""}, {"scope": 'a "b'}):
         with pytest.raises(ConfigurationError):

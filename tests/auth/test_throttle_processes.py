@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sessile.auth.recovery.rules import Refused
+from sessile.auth.outcomes import Refused
 from sessile.auth.throttle import Held, Limits
 from tests.auth.factor_bench import FactorBench
 from tests.auth.racers import Line, race, shared_vault

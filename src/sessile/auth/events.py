@@ -302,6 +302,19 @@ class RecoveryCodeUsed(Event, frozen=True, kw_only=True):
         return f"A recovery code was used; {self.left} are left."
 
 
+class RecoveryCodesLow(Event, frozen=True, kw_only=True):
+    """Say that a user has few recovery codes left and should make new ones while that is still possible."""
+
+    code = "recovery-codes-low"
+    severity = "warning"
+    requirement = "R92"
+    left: int
+
+    def sentence(self) -> str:
+        """Say in plain words what happened."""
+        return f"Only {self.left} recovery codes are left: it is time for new ones."
+
+
 class CodeSent(Event, frozen=True, kw_only=True):
     """Say that a code was sent by e-mail, or, if `delivered` is false, that the sender failed."""
 

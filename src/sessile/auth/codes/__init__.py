@@ -10,10 +10,11 @@ Reading one's mail is one kind of factor, and a weak one: NIST does not count it
 
 from __future__ import annotations
 
+from ..outcomes import Proved, Refused
 from .doors import AsyncCodes, CodeOptions, Codes
-from .flow import Invited, Proved, Sent
+from .flow import Invited, Sent
 from .mail import ConsoleMailer, FileMailer, Mailer
-from .rules import Look, Refused
+from .rules import Look
 
 __all__ = [
     "AsyncCodes",

@@ -8,11 +8,12 @@ from ...core.bridge import drive
 from ...core.session import Session
 from ...errors import ConfigurationError
 from ..ground import Ground
+from ..outcomes import Proved, Refused
 from ..throttle import Held, Limits
 from ..users import Users
-from .flow import CodeFlow, Invited, Proved, Sent
+from .flow import CodeFlow, Invited, Sent
 from .mail import Mailer
-from .rules import Look, Refused
+from .rules import Look
 
 
 class CodeOptions(TypedDict, total=False):

@@ -16,6 +16,7 @@ from ...errors import ConfigurationError
 from ..changes import about, completes, has_second, someone
 from ..events import CodeSent, ProofFailed
 from ..ground import Ground
+from ..outcomes import Proved, Refused
 from ..stored import read, written
 from ..throttle import Held, Limits, Throttle
 from ..users import Account, Users, normal
@@ -23,7 +24,7 @@ from ..vault import Item, Write, living, settle, version_of
 from . import rules
 from .items import Kept, key
 from .mail import Mailer
-from .rules import Asked, Look, Refused
+from .rules import Asked, Look
 
 FACTOR: Final = "email"
 DATA: Final = "_sessile_code"
@@ -36,13 +37,6 @@ class Sent(NamedTuple):
     """Say that a code is on its way if there is somebody to send it to; it is good until `deadline` (seconds)."""
 
     deadline: float
-
-
-class Proved(NamedTuple):
-    """Say who proved that they read their mail. `complete`: no further factor is due."""
-
-    user: str
-    complete: bool
 
 
 class Invited(NamedTuple):

@@ -27,12 +27,6 @@ _LINK: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 _NAME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
-class Refused(StrEnum):
-    """Say what a page may tell."""
-
-    REFUSED = "refused"
-
-
 class Look(StrEnum):
     """Say what a link is worth before it is used: looking uses nothing up."""
 

@@ -7,8 +7,8 @@ flow, doors     the verbs, and their two doors
 
 from __future__ import annotations
 
+from ..outcomes import Proved, Refused
 from .doors import AsyncPasswords, Passwords
-from .flow import Proved
-from .rules import Refused, Settings, Weak
+from .rules import Settings, Weak
 
 __all__ = ["AsyncPasswords", "Passwords", "Proved", "Refused", "Settings", "Weak"]

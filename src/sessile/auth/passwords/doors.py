@@ -8,10 +8,11 @@ from ...core.bridge import drive
 from ...core.session import Session
 from ...errors import ConfigurationError
 from ..ground import Ground
+from ..outcomes import Proved, Refused
 from ..throttle import Held, Limits
 from ..users import Users
-from .flow import PasswordFlow, Proved
-from .rules import Refused, Settings, Weak
+from .flow import PasswordFlow
+from .rules import Settings, Weak
 
 
 def _flow(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -18,21 +17,15 @@ from ...errors import ExtraMissing, StepUpRequired, StoreUnavailable
 from ..changes import FRESH, about, completes, factor_changed, has_second, refuse_token, require_fresh, someone
 from ..events import ProofFailed
 from ..ground import Ground
+from ..outcomes import Proved, Refused
 from ..stored import read, written
 from ..throttle import Held, Limits, Throttle
 from ..users import Users, normal
 from ..vault import MAX_ROUNDS, Item, Write, living, version_of
 from .items import Kept, key
-from .rules import Refused, Settings, Weak, prepared, weakness
+from .rules import Settings, Weak, prepared, weakness
 
 FACTOR = "password"
-
-
-class Proved(NamedTuple):
-    """Say who proved a password. `complete`: no further factor is due."""
-
-    user: str
-    complete: bool
 
 
 class PasswordFlow:

@@ -33,12 +33,6 @@ class Weak(StrEnum):
     TAKEN = "taken"  # the user has one; it is changed, not set
 
 
-class Refused(StrEnum):
-    """Say what a page may tell: never whether the name or the password was wrong."""
-
-    REFUSED = "refused"
-
-
 class Settings(NamedTuple):
     """Say how long passwords are (code points), and what a hash costs (argon2id; `memory` in KiB, RFC 9106 §4)."""
 

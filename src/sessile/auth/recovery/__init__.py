@@ -7,8 +7,8 @@ flow, doors     the verbs, and their two doors
 
 from __future__ import annotations
 
+from ..outcomes import Refused
 from .doors import AsyncRecovery, Recovery
 from .flow import Proved, Stock
-from .rules import Refused
 
 __all__ = ["AsyncRecovery", "Proved", "Recovery", "Refused", "Stock"]

@@ -6,9 +6,9 @@ from ...core.bridge import drive
 from ...core.session import Session
 from ...errors import ConfigurationError
 from ..ground import Ground
+from ..outcomes import Refused
 from ..throttle import Held, Limits
 from .flow import Proved, RecoveryFlow, Stock
-from .rules import Refused
 
 
 def _flow(ground: Ground, limits: Limits | None, *, blocking: bool) -> RecoveryFlow:

@@ -11,14 +11,14 @@ from msgspec.structs import replace
 from ...core.session import Session, user_name
 from ...errors import StoreUnavailable
 from ..changes import about, completes, factor_changed, require_fresh, someone
-from ..events import ProofFailed, RecoveryCodeUsed
+from ..events import ProofFailed, RecoveryCodesLow, RecoveryCodeUsed
 from ..ground import Ground
+from ..outcomes import Refused
 from ..stored import read, written
 from ..throttle import Held, Limits, Throttle
 from ..vault import MAX_ROUNDS, Item, Write, settle, version_of
 from . import rules
 from .items import Kept, key
-from .rules import Refused
 
 FACTOR: Final = "recovery"
 
@@ -76,6 +76,8 @@ class RecoveryFlow:
             return Refused.REFUSED
         await self.throttle.succeed(attempt)
         self.ground.tell(RecoveryCodeUsed(**about(self.ground, session, user), left=left))
+        if left <= rules.LOW:
+            self.ground.tell(RecoveryCodesLow(**about(self.ground, session, user), left=left))
         complete = session.user_id is not None or completes(session, FACTOR)
         session.add_factor(FACTOR, complete=complete)
         return Proved(user, complete, left, left <= rules.LOW)

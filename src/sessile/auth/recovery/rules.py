@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from enum import StrEnum
 from typing import Final
 
 COUNT: Final = 10
@@ -17,12 +16,6 @@ CODE_CHARS: Final = 16
 LOW: Final = 3
 ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _READ: Final = str.maketrans({"I": "1", "L": "1", "O": "0", "-": None, " ": None})
-
-
-class Refused(StrEnum):
-    """Say what a page may tell."""
-
-    REFUSED = "refused"
 
 
 def code_of(entropy: bytes) -> str:

@@ -7,8 +7,9 @@ flow, doors     the verbs, and their two doors
 
 from __future__ import annotations
 
+from ..outcomes import Proved
 from .doors import AsyncTotp, Totp
-from .flow import Authenticator, Enrolment, Proved
+from .flow import Authenticator, Enrolment
 from .rules import Refused
 
 __all__ = ["AsyncTotp", "Authenticator", "Enrolment", "Proved", "Refused", "Totp"]

@@ -6,8 +6,9 @@ from ...core.bridge import drive
 from ...core.session import Session
 from ...errors import ConfigurationError
 from ..ground import Ground
+from ..outcomes import Proved
 from ..throttle import Held, Limits
-from .flow import Authenticator, Enrolment, Proved, TotpFlow
+from .flow import Authenticator, Enrolment, TotpFlow
 from .rules import Algorithm, Refused, Settings
 
 

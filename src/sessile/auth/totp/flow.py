@@ -18,6 +18,7 @@ from ...errors import StoreUnavailable
 from ..changes import FRESH, about, completes, factor_changed, require_fresh, someone
 from ..events import ProofFailed
 from ..ground import Ground, opened, sealed
+from ..outcomes import Proved
 from ..stored import read, written
 from ..throttle import Held, Limits, Throttle
 from ..vault import MAX_ROUNDS, Item, Write, version_of
@@ -38,13 +39,6 @@ class Enrolment(NamedTuple):
 
     def __repr__(self) -> str:
         return "<Enrolment>"
-
-
-class Proved(NamedTuple):
-    """Say who proved a code. `complete`: nothing more is due."""
-
-    user: str
-    complete: bool
 
 
 class Authenticator(NamedTuple):
