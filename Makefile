@@ -20,7 +20,7 @@ packages = $$(grep -c '^[a-z].*==' requirements/$(1).txt) packages
 install = echo "Installing $(call packages,$(2)) ($(2)) …"; $(1) -m pip install -qq --require-hashes -r requirements/$(2).txt
 editable = $(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 
-.PHONY: help setup demo test quick check lint types layers docs bench lab wheel-test requirements format lock clean chromium servers
+.PHONY: help setup demo demo-sso test quick check lint types layers docs bench lab wheel-test requirements format lock clean chromium servers
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name line; do \
@@ -30,6 +30,9 @@ setup: $(STAMPS)/dev chromium servers ## Install all that development needs: .ve
 
 demo: $(STAMPS)/demo ## Serve the demo on http://localhost:8000
 	@exec $(BIN)/sessile demo
+
+demo-sso: $(STAMPS)/dev ## Serve single sign-on: a real provider and two applications, on http://localhost:8000
+	@exec $(BIN)/sessile demo --sso
 
 test: setup ## Pass every test: the browser's and those against the built wheel too
 	@$(BIN)/python -m pytest -n $(WORKERS)

@@ -19,7 +19,7 @@ import uvicorn
 from sessile import AsyncSessions
 from sessile.demo import attacks
 from sessile.demo.app import POLICY, application
-from sessile.demo.server import _listen
+from sessile.demo.server import listen
 from sessile.demo.users import SEEDED
 from tests.support.ports import await_port, free_port
 from tests.support.requirements import requirement
@@ -266,7 +266,7 @@ def test_unknown_attacks_are_not_found(url: str) -> None:
 def test_a_busy_port_gives_way_to_the_next() -> None:
     """Two listeners that ask for one port get two."""
     port = free_port()
-    first, second = _listen("127.0.0.1", port), _listen("127.0.0.1", port)
+    first, second = listen("127.0.0.1", port), listen("127.0.0.1", port)
     assert first.getsockname()[1] == port < second.getsockname()[1]
     first.close()
     second.close()

@@ -20,12 +20,20 @@ def demo(
     directory: Annotated[
         Path, typer.Option("--directory", file_okay=False, help="Where the demo keeps its databases.")
     ] = Path(".demo"),
+    sso: Annotated[
+        bool, typer.Option("--sso", help="Show single sign-on: a real provider and two applications (needs Node).")
+    ] = False,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
 ) -> None:
     """Serve a small shop whose sessions you can attack."""
     from ..demo import run
 
     try:
+        if sso:
+            from ..demo import sso as single
+
+            single.run(port=port, directory=directory, open_browser=browser and _has_screen())
+            return
         run(host=host, port=port, directory=directory, open_browser=browser and _has_screen())
     except OSError as error:
         raise ConfigurationError(f"the demo cannot be served: {error.strerror or error}") from error

@@ -28,7 +28,7 @@ def run(
     """
     folder = Path(".demo") if directory is None else directory
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    listener = _listen(host, port)
+    listener = listen(host, port)
     found: int = listener.getsockname()[1]
     name = "localhost" if host in ("127.0.0.1", "::1", "localhost") else host
     url = f"http://{name}:{found}"
@@ -52,7 +52,12 @@ def run(
         print("Stopped.")
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on `port`, or on the next free one (0: any).
+
+    Raises:
+        OSError: none near it is free.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The port that was asked for is always tried; those after it only below the ports that clients get.
     last = max(port + 1, min(port + _TRIES, _HIGHEST_PORT + 1))

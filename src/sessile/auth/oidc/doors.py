@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypedDict, Unpack
 
 from ...core.bridge import drive
 from ...core.session import Session
 from ...errors import ConfigurationError
 from ..ground import Ground
+from . import logout_pages
 from .flow import Levels, Settings, SignOnFlow, Users
 from .http import TIMEOUT, Http, check_url, open_http
 from .links import Links
-from .logout import SignOut
+from .logout import SignedOut, SignOut
 from .providers import Known, Provider
 from .receivers import Receivers
 from .rules import Coupling, Refused, Signed
@@ -25,8 +26,8 @@ class SignOnOptions(TypedDict, total=False):
     `users` finds the user here for an `Identity` (None: nobody; without it, issuer and subject make the user's id).
     `levels` reads an ID token's `amr` and `acr` as factors; by itself it is one factor, "sso" (AAL1). `coupling` says
     how a session hangs on the provider's. `userinfo` fetches what the provider knows of the user. `second_factor` asks
-    who has a second factor here for it, too. `home` is where people go without a better idea. `timeout` (seconds) is
-    for each step of a request to a provider; `http` is another client for them.
+    who has a second factor here for it, too. `home` is where people go without a better idea. `signed_out` writes the
+    page after a sign-out. `timeout` (seconds) is for each step of a request to a provider; `http` is another client.
     """
 
     users: Users | None
@@ -35,6 +36,7 @@ class SignOnOptions(TypedDict, total=False):
     userinfo: bool
     second_factor: bool
     home: str
+    signed_out: Callable[[SignedOut], str]
     timeout: float
     http: Http
 
@@ -73,7 +75,7 @@ class _Door:
         self.flow = SignOnFlow(ground, self.known, links, settings)
         self.site = SignOnSite(
             self.flow,
-            SignOut(ground, self.known, links, address=address),
+            SignOut(ground, self.known, links, address=address, pages=given.get("signed_out", logout_pages.signed_out)),
             Receivers(ground, self.known, links),
             home=given.get("home", "/"),
         )
