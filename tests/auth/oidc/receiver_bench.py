@@ -35,6 +35,8 @@ class Published:
         self.endpoint: str | None = ENDPOINT
         self.fetched = 0
         self.down = False
+        self.posted: list[dict[str, str]] = []
+        self.revoking = 200
 
     async def get(self, url: str, headers: Mapping[str, str] | None = None) -> Answer:
         """Fetch a document."""
@@ -45,14 +47,19 @@ class Published:
             return Answer(200, "application/json", json.dumps(self.keys.as_dict(private=False)).encode())
         assert url == f"{ISSUER}/.well-known/openid-configuration"
         addresses = {"authorization_endpoint": "/authorize", "token_endpoint": "/token", "jwks_uri": "/jwks"}
+        addresses["revocation_endpoint"] = "/revoke"
         metadata = {"issuer": ISSUER, **{name: ISSUER + path for name, path in addresses.items()}}
         if self.endpoint is not None:
             metadata["end_session_endpoint"] = self.endpoint
         return Answer(200, "application/json", json.dumps(metadata).encode())
 
     async def post(self, url: str, form: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Answer:
-        """Send a form: nobody does, to sign out."""
-        raise AssertionError(url)
+        """Send a form: the only one is a token that is given back."""
+        assert url == f"{ISSUER}/revoke"
+        self.posted.append(dict(form))
+        if self.revoking == 0:
+            raise StoreUnavailable("no answer")
+        return Answer(self.revoking, "", b"")
 
     async def close(self) -> None:
         """Close nothing."""
@@ -64,7 +71,7 @@ def sign_on(door: Any, published: Published, *, vault: str = "memory://", patien
     kind: Any = SignOn if ground.blocking else AsyncSignOn
     made = kind(ground, [Provider(NAME, ISSUER, CLIENT, title="Login")], address=ORIGIN + PREFIX, http=published)
     site = made.site
-    site.ground, site.links, site.published = ground, made.flow.links, published
+    site.ground, site.links, site.published, site.flow = ground, made.flow.links, published, made.flow
     if patience is not None:
         site._receivers._patience = patience
     return site

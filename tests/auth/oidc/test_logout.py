@@ -10,9 +10,11 @@ import pytest
 
 pytest.importorskip("joserfc")
 
+from sessile.auth.oidc.links import kept
 from sessile.errors import StoreUnavailable
 from tests.auth.oidc.logout_forge import CLIENT, ISSUER, Forge, base64url
-from tests.auth.oidc.receiver_bench import ENDPOINT, Bench, bench
+from tests.auth.oidc.receiver_bench import ENDPOINT, Bench, bench, done
+from tests.core.rig import facts
 from tests.support.mounting import FRAMEWORKS, ORIGIN, PREFIX
 from tests.support.requirements import requirement
 
@@ -169,6 +171,51 @@ async def test_a_vault_that_fails_keeps_nobody_in(forge: Forge, monkeypatch: pyt
         monkeypatch.setattr(app.site.ground.vault, "get", fails)
         assert "id_token_hint" not in asked(await leave(app, cookie))
         assert await app.alive(mine) == [False]
+
+
+async def keeps(app: Bench) -> list[str]:
+    """Return what is kept for sessions of the provider."""
+    vault = app.site.ground.vault
+    return [
+        item.key.partition(":")[0]
+        for one in ("oidc-hint:", "oidc-refresh:")
+        for item in await vault.of_user("ada", one)
+    ]
+
+
+@requirement("R72")
+@pytest.mark.parametrize("answer", [200, 503, 0], ids=["taken", "refused", "no answer"])
+@pytest.mark.parametrize("endpoint", [ENDPOINT, None], ids=["", "no end there"])
+@pytest.mark.parametrize("framework", ["asgi", "wsgi"])
+async def test_the_refresh_token_of_the_session_is_given_back(
+    forge: Forge, framework: str, answer: int, endpoint: str | None
+) -> None:
+    """And dropped here with its ID token, whatever the provider says; another session keeps its own."""
+    async with bench(framework, forge=forge) as app:
+        app.site.published.revoking, app.site.published.endpoint = answer, endpoint
+        for sid in ("sid-1", "sid-2"):
+            session_id, cookie = await app.sign_in(sid=sid)
+            session = await done(app.door.open(facts(cookie=cookie)))
+            await app.site.flow._keep_refresh(kept(session), f"refresh of {sid}", new=True)
+        response = await leave(app, cookie)
+        assert response.status_code == (200 if endpoint is None else 303)
+        assert await app.alive(session_id) == [False]
+        [posted] = app.site.published.posted
+        assert (posted["token"], posted["token_type_hint"]) == ("refresh of sid-2", "refresh_token")
+        assert await keeps(app) == ["oidc-hint", "oidc-refresh"]
+
+
+@requirement("R72")
+async def test_signing_out_everywhere_drops_what_was_kept_for_all_of_the_users_sessions(forge: Forge) -> None:
+    """And nothing of anybody else; also while the provider is down."""
+    async with bench(forge=forge) as app:
+        await app.sign_in(sid="sid-1")
+        _, cookie = await app.sign_in(sid="sid-2")
+        await app.sign_in("bob", sid="sid-3")
+        app.site.published.down = True
+        await leave(app, cookie, everywhere="1")
+        assert await keeps(app) == []
+        assert len(await app.site.ground.vault.of_user("bob", "oidc-hint:")) == 1
 
 
 @requirement("R51")

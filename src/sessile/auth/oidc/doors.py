@@ -75,7 +75,14 @@ class _Door:
         self.flow = SignOnFlow(ground, self.known, links, settings)
         self.site = SignOnSite(
             self.flow,
-            SignOut(ground, self.known, links, address=address, pages=given.get("signed_out", logout_pages.signed_out)),
+            SignOut(
+                ground,
+                self.known,
+                links,
+                address=address,
+                pages=given.get("signed_out", logout_pages.signed_out),
+                revoke=self.flow.revoke,
+            ),
             Receivers(ground, self.known, links),
             home=given.get("home", "/"),
         )

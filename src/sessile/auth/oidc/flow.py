@@ -325,6 +325,24 @@ class SignOnFlow:
             return ""
         return opened(self._sealer, kept.token, link.user, link.hint.encode()).decode()
 
+    async def revoke(self, link: Link) -> None:
+        """Give the refresh token of a session that has ended back, at a provider that takes it (RFC 7009).
+
+        Raises:
+            StoreError: the vault failed, or the provider could not be asked.
+        """
+        known = self.known.get(link.provider)
+        item = living(await self.ground.vault.get(links.refresh_key(link)), self.ground.now)
+        if known is None or item is None:
+            return
+        endpoint = (await known.metadata()).revocation_endpoint
+        if endpoint is None:
+            return
+        token = opened(self._sealer, read(_Kept, item.value).token, link.user, link.hint.encode()).decode()
+        answer = await self._post(known, endpoint, {"token": token, "token_type_hint": "refresh_token"})
+        if answer.status != 200:
+            raise StoreUnavailable(f"the provider answered {answer.status} to a refresh token that was given back")
+
     async def _keep_refresh(self, link: Link, token: str, *, new: bool) -> None:
         secret = sealed(self._sealer, token.encode(), link.user, link.hint.encode())
         until = self.ground.now + self.ground.engine.policy.absolute

@@ -37,6 +37,8 @@ from ..vault import Item, Write, living, settle
 DATA: Final = "_sessile_oidc"
 MAX_USERS: Final = 16
 _MARGIN: Final = 3600.0
+_HINT: Final = "oidc-hint:"
+_REFRESH: Final = "oidc-refresh:"
 
 
 class Link(msgspec.Struct, frozen=True, array_like=True):
@@ -169,18 +171,28 @@ class Links:
             if item is not None and item.user == link.user:
                 await self._ground.vault.write(Write(key, None, item.version))
 
+    async def forget_user(self, user: str) -> None:
+        """Drop what was kept for all sessions of a user.
+
+        Raises:
+            StoreError: the vault failed.
+        """
+        for prefix in (_HINT, _REFRESH):
+            for item in await self._ground.vault.of_user(user, prefix):
+                await self._ground.vault.write(Write(item.key, None, item.version))
+
     def _until(self, now: float) -> float:
         return now + self._ground.engine.policy.absolute + _MARGIN
 
 
 def hint_key(link: Link) -> str:
     """Return the key of a session's ID token in the vault."""
-    return f"oidc-hint:{link.hint}"
+    return _HINT + link.hint
 
 
 def refresh_key(link: Link) -> str:
     """Return the key of the refresh token that a session keeps to ask after itself."""
-    return f"oidc-refresh:{link.hint}"
+    return _REFRESH + link.hint
 
 
 def keep(session: Session, link: Link) -> None:

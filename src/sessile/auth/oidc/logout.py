@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 from urllib.parse import urlencode, urlsplit
@@ -101,12 +101,14 @@ class SignOut:
         *,
         address: str,
         pages: Callable[[SignedOut], str] = logout_pages.signed_out,
+        revoke: Callable[[Link], Awaitable[None]] | None = None,
     ) -> None:
         self._ground = ground
         self._providers = providers
         self._links = links
         self._address = address
         self._pages = pages
+        self._revoke = revoke
 
     async def page(self, ask: Ask) -> Reply:
         """Ask whether to sign out: a page that posts, for applications without a button of their own."""
@@ -135,11 +137,12 @@ class SignOut:
             return html(self._pages(done))
         done = done._replace(provider=leaving.title)
         endpoint = await self._endpoint(leaving)
+        id_token = await self._dropped(link, everywhere=everywhere, reachable=endpoint is not None)
         if endpoint is None:
             return html(self._pages(done._replace(there=AtProvider.UNREACHED)))
         if not endpoint:
             return html(self._pages(done._replace(there=AtProvider.UNSUPPORTED)))
-        return redirect(await self._intended(session, link, endpoint, leaving.client_id, done))
+        return redirect(self._intended(session, id_token, endpoint, leaving.client_id, done, link.provider))
 
     async def back(self, ask: Ask) -> Reply:
         """Say what is known, to the browser that the provider sent back."""
@@ -161,13 +164,14 @@ class SignOut:
         title = intent.provider if leaving is None else leaving.title
         return html(self._pages(SignedOut(intent.confirmed, intent.everywhere, title, AtProvider.RETURNED)))
 
-    async def _intended(self, session: Session, link: Link, endpoint: str, client: str, done: SignedOut) -> str:
+    def _intended(
+        self, session: Session, id_token: str | None, endpoint: str, client: str, done: SignedOut, provider: str
+    ) -> str:
         """Return where the browser goes, and keep in its new session what it is sent with."""
         state = secrets.token_urlsafe(24)
-        intent = Intent(state, self._ground.now, done.confirmed, done.everywhere, link.provider)
+        intent = Intent(state, self._ground.now, done.confirmed, done.everywhere, provider)
         session[DATA] = msgspec.to_builtins(intent)
         query = {"client_id": client, "post_logout_redirect_uri": self._address + "/logged-out", "state": state}
-        id_token = await self._id_token(link)
         if id_token is not None:
             query["id_token_hint"] = id_token
             hint = _login_hint(id_token)
@@ -179,15 +183,23 @@ class SignOut:
             target = _with_query(endpoint, query)
         return target
 
-    async def _id_token(self, link: Link) -> str | None:
-        """Return the session's ID token, and drop what was kept for it."""
+    async def _dropped(self, link: Link, *, everywhere: bool, reachable: bool) -> str | None:
+        """Drop what was kept for a session that has ended, its refresh token at the provider, too; return its ID token.
+
+        What fails here leaves the session ended.
+        """
+        id_token: str | None = None
         try:
             id_token = await self._links.id_token(link)
-            await self._links.forget(link)
-            return id_token
+            if self._revoke is not None and reachable:
+                await self._revoke(link)
         except StoreError as error:
-            _log.warning("an ID token could not be looked up (%s); the provider will ask its user", error.code)
-            return None
+            _log.warning("what a session got from %s could not be given back (%s)", link.provider, error.code)
+        try:
+            await (self._links.forget_user(link.user) if everywhere else self._links.forget(link))
+        except StoreError as error:
+            _log.warning("what a session got from %s is still kept (%s)", link.provider, error.code)
+        return id_token
 
     async def _endpoint(self, leaving: Leaving) -> str | None:
         """Return where sessions end at a provider, "" if nowhere, None if the provider does not answer."""
