@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -258,8 +259,34 @@ async def test_polling_acknowledges_and_reports_errors(door: str) -> None:
     assert list(last["sets"]) == [two]
     assert await asked(app, "POST", path, {"maxEvents": 0, "ack": [two]}) == (200, {"sets": {}})
     assert app.waiting() == 0
-    for wrong in ({"maxEvents": "x"}, {"maxEvents": -1}, {"ack": "x"}, {"setErrs": []}):
+    wrongs: tuple[dict[str, Any], ...] = ({"maxEvents": "x"}, {"maxEvents": -1}, {"ack": "x"}, {"setErrs": []})
+    for wrong in wrongs:
         assert (await asked(app, "POST", path, wrong))[0] == 400
+
+
+async def test_a_poll_waits_for_what_is_not_there_yet() -> None:
+    """RFC 8936 §2.2: unless it asks for an answer at once."""
+    app = telling("async", hold=120)
+    stream = await polled_stream(app)
+    poll = asyncio.create_task(asked(app, "POST", f"/poll/{stream['stream_id']}", {}))
+    await asyncio.sleep(0.1)
+    assert not poll.done()
+    await app.logout(await app.login())
+    status, found = await asyncio.wait_for(poll, 60)
+    assert (status, len(found["sets"])) == (200, 1)
+
+
+@doors
+async def test_who_never_comes_to_poll_fills_no_vault(door: str) -> None:
+    """What is three days old is given up, and said."""
+    app = telling(door)
+    await polled_stream(app)
+    await app.logout(await app.login())
+    app.clock.advance(2 * 86_400)
+    assert ((await app.deliver()).given_up, app.waiting()) == (0, 1)
+    app.clock.advance(86_400)
+    assert ((await app.deliver()).given_up, app.waiting()) == (1, 0)
+    assert len(app.told("signal-given-up")) == 1
 
 
 @doors

@@ -38,6 +38,7 @@ LONGEST: Final = 300.0
 GIVE_UP: Final = 3 * 86400.0
 LEASED: Final = 15.0
 ROUND: Final = 500
+FORGET_EVERY: Final = 60.0
 _REST: Final = (408, 425, 429)
 
 
@@ -92,6 +93,7 @@ class Delivery:
         self._addresses = addresses
         self._give_up = give_up
         self._leased = leased
+        self._next_forgetting = 0.0
 
     # -- rounds --------------------------------------------------------------------------------------------------------
 
@@ -104,16 +106,31 @@ class Delivery:
         await self._ground.housekeep()
         still = await self._outbox.reconcile()
         states = await self._streams.statuses()
-        pushed = [
-            one
-            for one in await self._streams.all()
-            if one.method == PUSH and states.get(one.id, Status()).status == "enabled"
-        ]
+        streams = await self._streams.all()
+        pushed = [one for one in streams if one.method == PUSH and states.get(one.id, Status()).status == "enabled"]
+        forgotten = await self._forget([one for one in streams if one not in pushed])
         if self._ground.blocking:
             done = [await self._serve(one, still) for one in pushed]
         else:  # who is slow keeps nobody else waiting
             done = list(await asyncio.gather(*(self._serve(one, still) for one in pushed)))
-        return Delivered(*(sum(counts) for counts in zip(*done, strict=True))) if done else Delivered()
+        return Delivered(
+            sum(one.delivered for one in done),
+            sum(one.waiting for one in done),
+            sum(one.given_up for one in done) + forgotten,
+        )
+
+    async def _forget(self, streams: list[Stream]) -> int:
+        """Give up what is too old for receivers that do not come: those that poll, and those that paused."""
+        if not 0 <= self._next_forgetting - self._ground.now <= FORGET_EVERY:
+            self._next_forgetting = self._ground.now + FORGET_EVERY
+            return sum(
+                [
+                    await self._is_over(stream, _sendable(stream, item))
+                    for stream in streams
+                    for item in await self._ground.vault.of_user(NOBODY, f"{OUT}{stream.id}:")
+                ]
+            )
+        return 0
 
     async def _serve(self, stream: Stream, still: list[Noted]) -> Delivered:
         items = await self._ground.vault.of_user(NOBODY, f"{OUT}{stream.id}:")

@@ -232,6 +232,7 @@ class Known:
         self._http = http
         self._clock = clock
         self._metadata: dict[str, Any] | None = None
+        self._metadata_at = float("-inf")
         self._keys: KeySet | None = None
         self._keys_at = self._asked = float("-inf")
 
@@ -241,12 +242,13 @@ class Known:
         Raises:
             StoreUnavailable: it could not be asked, or said that it is another one.
         """
-        if self._metadata is None:
+        now = self._clock()
+        if self._metadata is None or not 0 <= now - self._metadata_at < KEYS_LIFE:
             answer = await self._http.send("GET", metadata_url(self.settings.issuer), {})
             found = answer.json() if answer.status == 200 else None
             if found is None or found.get("issuer") != self.settings.issuer:
                 raise StoreUnavailable("the transmitter's metadata cannot be used")
-            self._metadata = found
+            self._metadata, self._metadata_at = found, now
         return self._metadata
 
     async def address(self, member: str) -> str:
