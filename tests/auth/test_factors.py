@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessile.auth.factors import AsyncFactors, Factors
-from sessile.auth.passwords import Proved, Refused, Settings, Weak
+from sessile.auth.passwords import Proved, Refused, Settings, Weak, common
 from sessile.auth.passwords.rules import weakness
 from sessile.auth.recovery import rules as recovery_rules
 from sessile.auth.throttle import MOST_FAILURES, Held, Limits, wait_after
@@ -117,6 +117,11 @@ async def test_a_change_of_password_ends_the_other_sessions(bench: FactorBench) 
         ("Passw0rd!!!!2024", Weak.COMMON),
         ("passwordpassword", Weak.COMMON),
         ("correct horse battery staple", Weak.COMMON),
+        ("homelesspahomelesspa", Weak.COMMON),
+        ("1G2w3e4r1g2w3e4r!!", Weak.COMMON),
+        ("пароль-пароль-пароль", Weak.COMMON),
+        ("liverpoolfc2024!!!", Weak.COMMON),
+        ("liverpoolfc20241999!", None),
         ("ada@site.example", Weak.OBVIOUS),
         ("lovelace-ada@site.example", None),
         (GOOD, None),
@@ -126,6 +131,22 @@ async def test_a_change_of_password_ends_the_other_sessions(bench: FactorBench) 
 def test_what_guessing_begins_with_is_no_password(password: str, why: Weak | None) -> None:
     """Length is what counts otherwise."""
     assert weakness(password, Settings(), ("ada@site.example", "Example")) == why
+
+
+def test_the_ten_thousand_most_common_passwords_are_refused() -> None:
+    """Each of them that is long enough to be one, whatever its case; they are those that Django distributes."""
+    least = Settings(minimum=8)
+    judged = {word: weakness(word.upper(), least) for word in common.listed()}
+    assert len(judged) > 9_900
+    assert sum(why is Weak.COMMON for why in judged.values()) > 3_000
+    assert set(judged.values()) == {Weak.COMMON, Weak.SHORT}
+    assert all(why is Weak.COMMON for word, why in judged.items() if len(word.upper()) >= 8)
+
+
+def test_the_list_of_passwords_is_what_its_source_holds() -> None:
+    """The tool makes the very file: nobody edited it by hand."""
+    tool = pytest.importorskip("tools.common_passwords")
+    assert frozenset(tool.chosen()) == common.listed()
 
 
 @given(st.text(max_size=40), st.text(max_size=20))

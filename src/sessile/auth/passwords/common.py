@@ -1,10 +1,14 @@
-"""The words that people take for passwords first: what guessing begins with, so nobody may have them.
+"""What people take for passwords first: what guessing begins with, so nobody may have it. It needs no network.
 
-It needs no network, and is no list of breaches: it knows what passwords are made of, not the passwords.
+`WORDS` are what such passwords are made of. `listed` are the 10,000 most common ones themselves, from breaches, as
+Django distributes them (`common.txt.LICENSE` says on which terms; `tools/common_passwords.py` took them).
 """
 
 from __future__ import annotations
 
+import gzip
+from functools import cache
+from importlib.resources import files
 from typing import Final
 
 _TEXT: Final = """
@@ -22,3 +26,9 @@ testing thomas thunder tigger tinkerbell trustno trustnoone user vanessa welcome
 yankees yellow zaqwsx zaqxsw zxcvbn zxcvbnm
 """
 WORDS: Final = frozenset(_TEXT.split())
+
+
+@cache
+def listed() -> frozenset[str]:
+    """Return the most common passwords, case-folded; they are read when somebody chooses one."""
+    return frozenset(gzip.decompress((files("sessile.auth.passwords") / "common.txt.gz").read_bytes()).decode().split("\n"))

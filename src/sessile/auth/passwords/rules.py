@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from ...errors import ConfigurationError
-from .common import WORDS
+from .common import WORDS, listed
 
 # As the only factor; beside another one NIST asks for 8.
 SINGLE_FACTOR: Final = 15
@@ -83,13 +83,15 @@ def weakness(password: str, settings: Settings, context: Iterable[str] = ()) -> 
 
 def _is_common(folded: str) -> bool:
     plain = "".join(one for one in folded if one.isalnum())
-    if len(set(plain)) < 4 or _is_run(plain):
+    if len(set(plain)) < 4 or _is_run(plain) or folded in listed():
         return True
     for form in (plain, plain.translate(_LEET), folded.translate(_LEET)):
         letters = form.strip("0123456789!@#$%^&*()-_=+.,;:?/ ")
-        for word in {form, letters, _period(form), _period(letters)}:
-            if word in WORDS:
-                return True
+        words = {form, _period(form)}
+        if len(form) - len(letters) < LEAST:  # a common word beside a long number is no common password
+            words |= {letters, _period(letters)}
+        if words & listed() or (words | {letters, _period(letters)}) & WORDS:
+            return True
     return False
 
 
