@@ -31,4 +31,5 @@ WORDS: Final = frozenset(_TEXT.split())
 @cache
 def listed() -> frozenset[str]:
     """Return the most common passwords, case-folded; they are read when somebody chooses one."""
-    return frozenset(gzip.decompress((files("sessile.auth.passwords") / "common.txt.gz").read_bytes()).decode().split("\n"))
+    packed = (files("sessile.auth.passwords") / "common.txt.gz").read_bytes()
+    return frozenset(gzip.decompress(packed).decode().split("\n"))
