@@ -10,6 +10,7 @@ import contextlib
 import secrets
 import signal
 import socket
+import sys
 import threading
 import webbrowser
 from pathlib import Path
@@ -92,8 +93,8 @@ async def _serve(served: list[tuple[Any, Any]], apps: dict[str, Application]) ->
             server.should_exit = True
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):
+    if sys.platform != "win32":  # there, Ctrl-C interrupts the loop itself
+        for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
     try:
         await asyncio.gather(*(server.serve([listener]) for server, (_, listener) in zip(servers, served, strict=True)))
