@@ -22,11 +22,9 @@ from sessile.auth.vaults.memory import MemoryVault
 from sessile.core.bridge import drive
 from sessile.errors import ConfigurationError, StoreUnavailable
 from tests.auth.token_bench import API, ISSUER, Bench, done
-from tests.support.backends import EMBEDDED, NETWORKED, backend
 from tests.support.requirements import requirement
 
 INTERVAL = 30
-STORES = [*EMBEDDED, *(pytest.param(name, marks=pytest.mark.slow) for name in NETWORKED)]
 KEY = private_key("ES256", b"\x07" * 32)
 KEYS = PublicKeys({KEY.public.thumbprint: KEY.public})
 
@@ -71,30 +69,6 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     made = Bench(blocking=request.param)
     yield made
     await made.close()
-
-
-@requirement("R83", "R61")
-@pytest.mark.parametrize("blocking", [True, False], ids=["blocking", "async"])
-@pytest.mark.parametrize("kind", STORES)
-async def test_an_ended_session_is_dead_everywhere_in_time(kind: str, blocking: bool, tmp_path: Path) -> None:
-    """By introspection at once, for offline verifiers within the stated lag, in every store."""
-    with backend(kind, tmp_path, blocking=blocking) as opened:
-        bench = Bench(opened.store, f"sqlite:///{tmp_path}/vault.db", blocking=blocking)
-        service = Service(bench)
-        kept, session = await bench.sign_in("eve"), await bench.sign_in("ada")
-        other, text = await bench.issue(kept), await bench.issue(session)
-        assert await service.passes(text)
-        assert await bench.is_active(text)
-        await done(bench.sessions.end(session.id))
-        assert not await bench.is_active(text)
-        lag = json.loads(unbase64url((await done(bench.tokens.ended())).text.split(".")[1]))["lag"]
-        assert lag == 2 * INTERVAL
-        bench.clock.advance(lag)
-        assert not await service.passes(text)
-        assert service.why == [Why.ENDED]
-        assert await service.passes(other)
-        assert await bench.is_active(other)
-        await bench.close()
 
 
 @requirement("R83")
