@@ -472,6 +472,7 @@ def test_a_read_is_one_round_trip_and_so_is_a_write(kind: Kind, blocking: bool) 
         ("postgresql://host/sess/ions", "a database or a user that is malformed"),
         ("postgresql://host/sess%2Fions", "a database or a user that is malformed"),
         ("mariadb://host/sess%00ions", "a database or a user that is malformed"),
+        ("postgresql://host/sess%0Aions", "a database or a user that is malformed"),
         ("mariadb://hunter2%00@host/sessions", "a database or a user that is malformed"),
         ("mariadb://u:hunter2%00@host/sessions", "a database or a user that is malformed"),
         ("postgresql://host/sessions?sslmode=junk", "verify-full"),

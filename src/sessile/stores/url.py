@@ -86,15 +86,20 @@ def host(value: str, *, bracketed: bool = False) -> str:
     return value
 
 
+def is_odd(value: str) -> bool:
+    """Tell whether a text holds control characters, which no name or path has."""
+    return _CONTROL.search(value) is not None
+
+
 def text(value: str) -> str:
-    """Read a text that is not empty, and holds nothing that no name or path may hold.
+    """Read a text that is not empty, and holds no control characters.
 
     Raises:
         ValueError: it is none.
     """
     if not value:
         raise ValueError("must not be empty")
-    if _CONTROL.search(value):
+    if is_odd(value):
         raise ValueError("must not hold control characters")
     return value
 

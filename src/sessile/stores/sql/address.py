@@ -18,7 +18,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from ...errors import ConfigurationError
-from ..url import StoreUrl, host, seconds, text, whole_number
+from ..url import StoreUrl, host, is_odd, seconds, text, whole_number
 
 POSTGRESQL: Final = "postgresql"
 _PLACE: Final = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^:\[\]\s\x00]+))(?::([0-9]{1,5}))?", re.ASCII)
@@ -119,7 +119,7 @@ def read(url: StoreUrl, *, without: tuple[str, ...] = ()) -> tuple[Address, dict
     if "host" in extra and hosts:
         raise ConfigurationError("the option host stands for a unix socket's folder; the URL names a host already")
     name, secret = unquote(user), unquote(password) if separator else None
-    if "/" in database or any("\0" in part for part in (database, name, secret or "")):
+    if "/" in database or is_odd(database) or is_odd(name) or "\0" in (secret or ""):
         raise ConfigurationError(f"the {url.scheme}:// URL of the store names a database or a user that is malformed")
     return Address(url.scheme, hosts, name or None, secret, database, extra), options
 

@@ -106,6 +106,13 @@ def patiently(work: Callable[[], T], *, wait: float, what: str = SESSIONS.what) 
     raise AssertionError("unreachable")
 
 
+def _is_a_path(path: Path) -> bool:
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+
+
 class File:
     """Name one database file and open connections to it. Nothing is opened before `prepare`."""
 
@@ -114,6 +121,8 @@ class File:
             raise ConfigurationError("SQLite in memory is private to one connection; use memory:// instead")
         # Absolute from the start: a server may change its folder later.
         self.path = Path(path).absolute()
+        if not _is_a_path(self.path):
+            raise ConfigurationError(f"the path of the {schema.what} is none")
         if not self.path.parent.is_dir():
             raise ConfigurationError(f"the folder of the {schema.what} does not exist: {self.path.parent}")
         self.prepared = False
