@@ -86,8 +86,9 @@ async def factor_changed(ground: Ground, session: Session, factor: str, what: Wh
     """
     user = session.require()
     keep: frozenset[str] = frozenset() if session.id is None else frozenset({session.id})
-    if isinstance(ground.engine.witness, Informed):
-        await ground.engine.witness.changed(user, factor, what)
+    witness: object = ground.engine.witness
+    if isinstance(witness, Informed):
+        await witness.changed(user, factor, what)
     await ground.engine.end_user(user, EndReason.USER, keep)
     session.rotate()
     ground.tell(FactorChanged(**about(ground, session, user), factor=factor, what=what))

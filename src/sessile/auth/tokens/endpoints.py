@@ -60,7 +60,7 @@ class EndpointFlow:
 
         async def answer() -> Response:
             form = form_of(facts, body)
-            if isinstance(form, Response):
+            if isinstance(form, Reply):
                 return form
             client = self._clients.authenticated(facts.header("authorization"))
             if client is None:
@@ -74,7 +74,7 @@ class EndpointFlow:
 
         async def answer() -> Response:
             form = form_of(facts, body)
-            if isinstance(form, Response):
+            if isinstance(form, Reply):
                 return form
             client = self._clients.of(facts, form)
             if client is None:

@@ -16,6 +16,7 @@ from typing import Any
 from ...core.bridge import drive
 from ...core.requests import Facts
 from ...errors import ConfigurationError
+from ..exchange import Reply
 from .apidoor import url_of
 from .clients import Clients
 from .doors import AsyncProofs, Proofs
@@ -37,7 +38,7 @@ class GrantFlow:
 
         async def answer() -> Response:
             form = form_of(facts, body, "grant_type")
-            if isinstance(form, Response):
+            if isinstance(form, Reply):
                 return form
             client = self._clients.of(facts, form)
             if client is None:
@@ -47,7 +48,7 @@ class GrantFlow:
             if not form.get("refresh_token"):
                 return _refused("invalid_request")
             proved = await self._proved(facts)
-            if isinstance(proved, Response):
+            if isinstance(proved, Reply):
                 return proved
             given = await self._flow.refresh(
                 form["refresh_token"], facts=facts, client=client.client_id, scope=form.get("scope"), jkt=proved
