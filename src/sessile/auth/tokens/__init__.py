@@ -17,13 +17,14 @@ A token says who and which session; whether that session still lives is asked of
 
 from __future__ import annotations
 
+from ..exchange import Reply as Response
 from .access import AccessToken
 from .apidoor import attach, require_scope
 from .clients import Client, Clients, new_secret
 from .doors import AsyncProofs, AsyncTokens, Proofs, Tokens
 from .dpop import ProofMaker, Proved
 from .ended import EndedList
-from .endpoints import AsyncEndpoints, Endpoints, Response
+from .endpoints import AsyncEndpoints, Endpoints
 from .flow import Admitted, NotCommitted, Published, Unproved
 from .granting import AsyncTokenEndpoint, TokenEndpoint
 from .refresh import AsyncRefreshTokens, RefreshTokens, Refused, TokenPair

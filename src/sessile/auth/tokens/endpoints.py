@@ -28,8 +28,6 @@ from .keys import MAX_AGE
 
 MAX_BODY_BYTES: Final = 64 * 1024
 _FORM: Final = "application/x-www-form-urlencoded"
-# What servers send; `exchange` says what is in it.
-Response = Reply
 NO_STORE: Final = (("cache-control", "no-store"), ("pragma", "no-cache"))
 
 
@@ -47,18 +45,18 @@ class EndpointFlow:
     def __init__(self, flow: TokenFlow, clients: Clients, also: AlsoRevokes | None) -> None:
         self._flow, self._clients, self._also = flow, clients, also
 
-    async def jwks(self, facts: Facts) -> Response:
+    async def jwks(self, facts: Facts) -> Reply:
         """Answer with the public keys."""
         return await guarded(facts, ("GET", "HEAD"), self._jwks)
 
-    async def ended(self, facts: Facts) -> Response:
+    async def ended(self, facts: Facts) -> Reply:
         """Answer with the list of what has ended."""
         return await guarded(facts, ("GET", "HEAD"), self._ended)
 
-    async def introspect(self, facts: Facts, body: bytes) -> Response:
+    async def introspect(self, facts: Facts, body: bytes) -> Reply:
         """Answer whether a token is good, to a client that proves itself."""
 
-        async def answer() -> Response:
+        async def answer() -> Reply:
             form = form_of(facts, body)
             if isinstance(form, Reply):
                 return form
@@ -69,10 +67,10 @@ class EndpointFlow:
 
         return await guarded(facts, ("POST",), answer)
 
-    async def revoke(self, facts: Facts, body: bytes) -> Response:
+    async def revoke(self, facts: Facts, body: bytes) -> Reply:
         """End a token of the client that asks."""
 
-        async def answer() -> Response:
+        async def answer() -> Reply:
             form = form_of(facts, body)
             if isinstance(form, Reply):
                 return form
@@ -81,7 +79,7 @@ class EndpointFlow:
                 return unauthorized()
             if not await self._flow.revoke(form["token"], client.client_id) and self._also is not None:
                 await self._also.revoke(form["token"], client.client_id)
-            return Response(200, NO_STORE, b"")  # of a token that nobody knows too: it is over (§2.2)
+            return Reply(200, NO_STORE, b"")  # of a token that nobody knows too: it is over (§2.2)
 
         return await guarded(facts, ("POST",), answer)
 
@@ -89,22 +87,22 @@ class EndpointFlow:
         answer = await self._flow.introspect(text, None)
         return answer if answer.get("aud") in client.audiences else {"active": False}
 
-    async def _jwks(self) -> Response:
+    async def _jwks(self) -> Reply:
         keys = await self._flow.keys.current()
         headers = (("content-type", "application/jwk-set+json"), ("cache-control", f"public, max-age={MAX_AGE}"))
-        return Response(200, headers, keys.jwks)
+        return Reply(200, headers, keys.jwks)
 
-    async def _ended(self) -> Response:
+    async def _ended(self) -> Reply:
         made = await self._flow.ended_list()
         left = math.floor(made.at + self._flow.rules.interval - self._flow.ground.now)
         headers = (("content-type", "application/jwt"), ("cache-control", f"public, max-age={max(0, left)}"))
-        return Response(200, headers, made.text.encode())
+        return Reply(200, headers, made.text.encode())
 
 
-async def guarded(facts: Facts, methods: tuple[str, ...], answer: Callable[[], Awaitable[Response]]) -> Response:
+async def guarded(facts: Facts, methods: tuple[str, ...], answer: Callable[[], Awaitable[Reply]]) -> Reply:
     """Return an answer for these methods alone; a store that fails is 503 (R45)."""
     if facts.method not in methods:
-        return Response(405, (("allow", ", ".join(methods)),), b"")
+        return Reply(405, (("allow", ", ".join(methods)),), b"")
     try:
         made = await answer()
     except StoreError:
@@ -113,7 +111,7 @@ async def guarded(facts: Facts, methods: tuple[str, ...], answer: Callable[[], A
     return made._replace(body=b"") if facts.method == "HEAD" else made
 
 
-def form_of(facts: Facts, body: bytes, needed: str = "token") -> dict[str, str] | Response:
+def form_of(facts: Facts, body: bytes, needed: str = "token") -> dict[str, str] | Reply:
     """Return the fields of a form of which one is needed, or the refusal of what is none."""
     kind = (facts.header("content-type") or "").partition(";")[0].strip().lower()
     if len(body) > MAX_BODY_BYTES:
@@ -129,15 +127,15 @@ def form_of(facts: Facts, body: bytes, needed: str = "token") -> dict[str, str] 
     return form
 
 
-def unauthorized() -> Response:
+def unauthorized() -> Reply:
     """Return the refusal of a client that proves nothing."""
     headers = (*NO_STORE, ("www-authenticate", 'Basic realm="tokens", charset="UTF-8"'))
     return json_response(401, {"error": "invalid_client"}, headers)
 
 
-def json_response(status: int, content: Mapping[str, Any], headers: tuple[tuple[str, str], ...]) -> Response:
+def json_response(status: int, content: Mapping[str, Any], headers: tuple[tuple[str, str], ...]) -> Reply:
     """Return a JSON response."""
-    return Response(status, (("content-type", "application/json"), *headers), msgspec.json.encode(content))
+    return Reply(status, (("content-type", "application/json"), *headers), msgspec.json.encode(content))
 
 
 class AsyncEndpoints:
@@ -146,19 +144,19 @@ class AsyncEndpoints:
     def __init__(self, tokens: AsyncTokens, clients: Clients, *, also: AlsoRevokes | None = None) -> None:
         self._flow = EndpointFlow(tokens.flow, clients, also)
 
-    async def jwks(self, facts: Facts) -> Response:
+    async def jwks(self, facts: Facts) -> Reply:
         """Answer with the public keys."""
         return await self._flow.jwks(facts)
 
-    async def ended(self, facts: Facts) -> Response:
+    async def ended(self, facts: Facts) -> Reply:
         """Answer with the signed list of what has ended."""
         return await self._flow.ended(facts)
 
-    async def introspect(self, facts: Facts, body: bytes) -> Response:
+    async def introspect(self, facts: Facts, body: bytes) -> Reply:
         """Answer whether a token is good, to a client that proves itself (RFC 7662)."""
         return await self._flow.introspect(facts, body)
 
-    async def revoke(self, facts: Facts, body: bytes) -> Response:
+    async def revoke(self, facts: Facts, body: bytes) -> Reply:
         """End a token of the client that asks (RFC 7009)."""
         return await self._flow.revoke(facts, body)
 
@@ -169,18 +167,18 @@ class Endpoints:
     def __init__(self, tokens: Tokens, clients: Clients, *, also: AlsoRevokes | None = None) -> None:
         self._flow = EndpointFlow(tokens.flow, clients, also)
 
-    def jwks(self, facts: Facts) -> Response:
+    def jwks(self, facts: Facts) -> Reply:
         """Answer with the public keys."""
         return drive(self._flow.jwks(facts))
 
-    def ended(self, facts: Facts) -> Response:
+    def ended(self, facts: Facts) -> Reply:
         """Answer with the signed list of what has ended."""
         return drive(self._flow.ended(facts))
 
-    def introspect(self, facts: Facts, body: bytes) -> Response:
+    def introspect(self, facts: Facts, body: bytes) -> Reply:
         """Answer whether a token is good, to a client that proves itself (RFC 7662)."""
         return drive(self._flow.introspect(facts, body))
 
-    def revoke(self, facts: Facts, body: bytes) -> Response:
+    def revoke(self, facts: Facts, body: bytes) -> Reply:
         """End a token of the client that asks (RFC 7009)."""
         return drive(self._flow.revoke(facts, body))

@@ -20,7 +20,7 @@ from ..exchange import Reply
 from .apidoor import url_of
 from .clients import Clients
 from .doors import AsyncProofs, Proofs
-from .endpoints import NO_STORE, Response, form_of, guarded, json_response, unauthorized
+from .endpoints import NO_STORE, form_of, guarded, json_response, unauthorized
 from .flow import ProofFlow, Unproved
 from .refresh import AsyncRefreshTokens, RefreshFlow, RefreshTokens, Refused
 
@@ -33,10 +33,10 @@ class GrantFlow:
             raise ConfigurationError("tokens and proofs are of different sessions")
         self._flow, self._clients, self._proofs = flow, clients, proofs
 
-    async def token(self, facts: Facts, body: bytes) -> Response:
+    async def token(self, facts: Facts, body: bytes) -> Reply:
         """Answer a client that has a refresh token."""
 
-        async def answer() -> Response:
+        async def answer() -> Reply:
             form = form_of(facts, body, "grant_type")
             if isinstance(form, Reply):
                 return form
@@ -67,7 +67,7 @@ class GrantFlow:
 
         return await guarded(facts, ("POST",), answer)
 
-    async def _proved(self, facts: Facts) -> str | Response | None:
+    async def _proved(self, facts: Facts) -> str | Reply | None:
         """Return the thumbprint of the key that a request proves, None if it shows no proof, or the refusal."""
         proof = facts.header("dpop")
         if proof is None:
@@ -88,7 +88,7 @@ class GrantFlow:
         return () if nonce is None else (("dpop-nonce", nonce),)
 
 
-def _refused(error: str, *more: tuple[str, str]) -> Response:
+def _refused(error: str, *more: tuple[str, str]) -> Reply:
     return json_response(400, {"error": error}, (*NO_STORE, *more))
 
 
@@ -98,7 +98,7 @@ class AsyncTokenEndpoint:
     def __init__(self, refreshing: AsyncRefreshTokens, clients: Clients, *, proofs: AsyncProofs | None = None) -> None:
         self._flow = GrantFlow(refreshing.flow, clients, None if proofs is None else proofs.flow)
 
-    async def token(self, facts: Facts, body: bytes) -> Response:
+    async def token(self, facts: Facts, body: bytes) -> Reply:
         """Answer `POST token` (RFC 6749 §6)."""
         return await self._flow.token(facts, body)
 
@@ -109,6 +109,6 @@ class TokenEndpoint:
     def __init__(self, refreshing: RefreshTokens, clients: Clients, *, proofs: Proofs | None = None) -> None:
         self._flow = GrantFlow(refreshing.flow, clients, None if proofs is None else proofs.flow)
 
-    def token(self, facts: Facts, body: bytes) -> Response:
+    def token(self, facts: Facts, body: bytes) -> Reply:
         """Answer `POST token` (RFC 6749 §6)."""
         return drive(self._flow.token(facts, body))
