@@ -122,7 +122,10 @@ def end(
     store: StoreOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """End sessions, for every copy of their tokens, at once."""
+    """End sessions, for every copy of their tokens, at once.
+
+    Applications that share signals are not told: `sessile signals end-user` tells them.
+    """
     with existing(store) as sessions:
         outcomes = [(sid, _end(sessions, sid)) for sid in _resolved(sessions, ids)]
     for sid, outcome in outcomes:
@@ -135,7 +138,7 @@ def end(
 def end_user(user: UserArgument, store: StoreOption = "", as_json: JsonOption = False) -> None:
     """End all sessions of a user.
 
-    Exits with 1 if there was none.
+    Exits with 1 if there was none. Applications that share signals are not told: `sessile signals end-user` tells them.
     """
     with existing(store) as sessions:
         count = sessions.end_all(user, reason=EndReason.ADMIN)
@@ -154,7 +157,10 @@ def end_all(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """End every session of every user, in one step."""
+    """End every session of every user, in one step.
+
+    Applications that share signals are not told.
+    """
     with existing(store) as sessions:
         nobody_knows = isinstance(sessions.engine.store, InCookies)
         live = 0 if nobody_knows else sessions.stats().live

@@ -18,8 +18,9 @@ from sessile.core.ports import Ending
 from sessile.core.record import EndReason
 from sessile.errors import StoreUnavailable
 from tests.auth.racers import shared_vault
-from tests.auth.signals.signal_bench import DOORS, App, Network, done, group, receiver, transmitter
+from tests.auth.signals.signal_bench import DOORS, RING, App, Network, done, group, receiver, transmitter
 from tests.support.requirements import requirement
+from tests.support.servers import shared
 
 pytestmark = requirement("R78")
 
@@ -233,18 +234,46 @@ async def test_what_the_store_has_not_confirmed_is_told_when_it_is_so(door: str)
     assert await b.user(there) is None
 
 
-@doors
-async def test_an_end_in_a_transaction_of_the_application_is_foreseen(door: str) -> None:
-    """What it does with the store itself no witness sees: it says so before, and the store is asked after."""
-    a, b = group("a", "b", door=door)
-    mine, there = await a.login(), await b.login()
-    assert await done(a.signals.foresee("ada"))
-    store, tombstone = a.sessions.engine.store, a.sessions.engine._tombstone(EndReason.ADMIN, "ada")
-    a.clock.advance(SETTLE)
-    assert (await a.deliver()).delivered == 0
-    await store.end_user("ada", tombstone) if door == "async" else drive(store.end_user("ada", tombstone))
-    assert (await a.deliver()).delivered == 1
-    assert (await a.user(mine), await b.user(there)) == (None, None)
+@pytest.mark.slow
+@pytest.mark.parametrize("commits", [True, False], ids=["committed", "rolled-back"])
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+async def test_an_end_in_a_transaction_of_the_application_is_told_if_it_is_committed(
+    kind: Any, *, commits: bool
+) -> None:
+    """The outbox pattern: neither the vault nor a crash can tell of what was rolled back."""
+    from sqlalchemy import text
+
+    from sessile import Sessions
+    from sessile.stores.sql.store import SqlStore
+    from tests.stores.sql_databases import Database
+
+    made = Database(shared(kind))
+    try:
+        made.make()
+        made.run("CREATE TABLE accounts (closed INT)")
+        network = Network()
+        a = App("a", network, door="blocking", store=made.url(), receivers=(receiver("b", "a"),))
+        b = App("b", network, clock=a.clock, transmitters=(transmitter("a", "b"),))
+        mine, there = await a.login(), await b.login()
+        own = made.engine()
+        with own.connect() as connection:
+            transaction = connection.begin()
+            connection.execute(text("INSERT INTO accounts VALUES (1)"))
+            within: Any = SqlStore(own).within(connection)
+            door = Sessions(within, keys=RING, clock=a.clock, sinks=())
+            assert a.signals.watch(door).end_all("ada") == 1
+            a.clock.advance(SETTLE)
+            assert (await a.deliver()).delivered == 0  # it is not committed yet
+            transaction.commit() if commits else transaction.rollback()
+        assert (await a.deliver()).delivered == int(commits)
+        assert (await a.user(mine) is None) is (await b.user(there) is None) is commits
+        a.clock.advance(PATIENCE)
+        assert (await a.deliver()).delivered == 0
+        assert a.waiting() == 0
+        own.dispose()
+        a.sessions.close()
+    finally:
+        made.drop()
 
 
 @doors

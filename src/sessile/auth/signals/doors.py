@@ -10,6 +10,7 @@ from typing import Any, TypedDict, Unpack
 from ...core.bridge import drive
 from ...core.record import EndReason
 from ...core.session import user_name
+from ...core.sessions import AsyncSessions, Sessions
 from ...errors import ConfigurationError
 from ..ground import Ground
 from .delivery import Delivered
@@ -104,14 +105,14 @@ class AsyncSignals:
         """Tell the receivers to sign a user out, whether or not a session of theirs ended here; return how many."""
         return await self.flow.revoked(user_name(user), reason)
 
-    async def foresee(
-        self, user: str | int, *, session: str | None = None, reason: EndReason = EndReason.ADMIN
-    ) -> bool:
-        """Note that a user's sessions are about to end in a transaction of the application's own.
+    def watch(self, sessions: AsyncSessions) -> AsyncSessions:
+        """Let ends through another door of the same store be told, too, and return that door.
 
-        Who delivers next asks the store what became of them, for ten minutes. Tell whether there was anything to note.
+        With `store.within(connection)` behind that door, sessions end in a transaction of the application's own. Who
+        delivers asks the store what became of it, for ten minutes: told is what was committed.
         """
-        return await self.flow.foresee(user_name(user), session, reason) is not None
+        sessions.engine.witness = self.flow.outbox
+        return sessions
 
     async def credential_changed(
         self, user: str | int, *, credential: str, change: Changed, entity: Entity = "user", why: str = ""
@@ -190,12 +191,14 @@ class Signals:
         """Tell the receivers to sign a user out, whether or not a session of theirs ended here; return how many."""
         return drive(self.flow.revoked(user_name(user), reason))
 
-    def foresee(self, user: str | int, *, session: str | None = None, reason: EndReason = EndReason.ADMIN) -> bool:
-        """Note that a user's sessions are about to end in a transaction of the application's own.
+    def watch(self, sessions: Sessions) -> Sessions:
+        """Let ends through another door of the same store be told, too, and return that door.
 
-        Who delivers next asks the store what became of them, for ten minutes. Tell whether there was anything to note.
+        With `store.within(connection)` behind that door, sessions end in a transaction of the application's own. Who
+        delivers asks the store what became of it, for ten minutes: told is what was committed.
         """
-        return drive(self.flow.foresee(user_name(user), session, reason)) is not None
+        sessions.engine.witness = self.flow.outbox
+        return sessions
 
     def credential_changed(
         self, user: str | int, *, credential: str, change: Changed, entity: Entity = "user", why: str = ""

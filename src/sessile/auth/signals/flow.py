@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from ...core.ports import InCookies, Parting
+from ...core.ports import InCookies
 from ...core.record import EndReason
 from ...errors import ConfigurationError, StoreError
 from ..ground import Ground
@@ -17,7 +17,7 @@ from .delivery import GIVE_UP, LEASED, Delivered, Delivery
 from .http import TIMEOUT, check_url, open_http
 from .keys import SignalKeys
 from .management import MIN_INTERVAL, Authorize, Management
-from .outbox import Noted, Outbox
+from .outbox import Outbox
 from .peers import Addresses, Receiver, Transmitter
 from .receiver import Polled, ReceiverPolicy, Reception
 from .streams import Status, Streams
@@ -131,11 +131,6 @@ class SignalFlow:
         return urlsplit(self.issuer).path.rstrip("/")
 
     # -- telling -------------------------------------------------------------------------------------------------------
-
-    async def foresee(self, user: str, session: str | None, reason: EndReason) -> Noted | None:
-        """Note an end that the application carries out in a transaction of its own."""
-        noted = await self.outbox.before(Parting(reason, session, user))
-        return noted if isinstance(noted, Noted) else None
 
     async def credential_changed(
         self, user: str, *, credential: str, change: Changed, entity: Entity = "user", why: str = ""
