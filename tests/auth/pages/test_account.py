@@ -62,6 +62,9 @@ async def test_an_app_is_set_up_and_asked_for_after_the_password(framework: str,
         await other.send("/challenge", totp=code)
         assert other.place == "/cart"
         assert await other.is_in()
+        page = (await visitor.get("/activity")).text
+        assert "Somebody gave the right password, and a second factor was asked for." in page
+        assert "Proved authenticator code." in page
         third = visitor.another()
         await (await third.sign_in()).follow()
         await third.send("/challenge", totp=code)
@@ -198,6 +201,51 @@ async def test_a_password_is_changed_with_a_fresh_proof(framework: str, tmp_path
         assert (await other.sign_in()).reply.status_code == 422
         await other.sign_in(password=OTHER)
         assert await other.is_in()
+
+
+@requirement("R89", "R90")
+async def test_only_what_raises_the_level_is_asked_for_where_the_level_is_too_low(tmp_path: Path) -> None:
+    """The password once more would lead in circles; who has nothing else is told what to add."""
+    async with visiting("asgi", tmp_path) as visitor:
+        await visitor.sign_up()
+        await visitor.get("/step-up?reason=aal&next=/vault")
+        assert "you have none yet" in visitor.text
+        assert 'name="password"' not in visitor.text
+        await visitor.post("/step-up", reason="aal", way="password", password=GOOD, next="/vault")
+        assert visitor.reply.status_code == 422
+        assert 'name="password"' in (await visitor.get("/step-up?reason=age&next=/vault")).text
+
+
+@requirement("R90")
+async def test_a_form_that_was_open_for_long_asks_for_a_proof_first(tmp_path: Path) -> None:
+    """Whatever it would do, it does nothing."""
+    async with visiting("asgi", tmp_path) as visitor:
+        await visitor.sign_up()
+        await visitor.add_passkey(Authenticator(), "My key")
+        other = visitor.another()
+        await other.sign_in()
+        visitor.clock.advance(400)
+        user = (await visitor.accounts.users.find("ada")).id
+        before = await visitor.accounts.ground.vault.of_user(user, "pass")
+        sessions = await visitor.accounts.ground.sessions.of_user(user)
+        for path in (
+            "/devices/end",
+            "/devices/others",
+            "/devices/not-me",
+            "/passkeys/remove",
+            "/app/new",
+            "/app/remove",
+            "/recovery",
+            "/password",
+        ):
+            for one in sessions:
+                await visitor.post(path, id=one.id, password=OTHER)
+                assert visitor.place.startswith("/step-up?next=%2Faccount%2F"), path
+                assert visitor.query()["reason"] in ("age", "aal"), path
+        await visitor.post("/password/reset", password=OTHER)
+        assert visitor.place == "/forgotten"
+        assert await visitor.accounts.ground.vault.of_user(user, "pass") == before
+        assert len(await visitor.accounts.ground.sessions.of_user(user)) == 2
 
 
 @requirement("R65")

@@ -62,6 +62,7 @@ def test_what_cannot_work_is_refused_at_start(wrong: dict[str, Any], blocking: b
         {"templates": "/nowhere/at/all"},
         {"theme": ("light", {"accent": "red; } body { display: none"})},
         {"theme": ("light", {"accent": "URL(https://evil.example)"})},
+        {"theme": ("light", {"accent": "URL(//evil.example/x)"})},
         {"theme": ("dark", {"Accent": "red"})},
         {"theme": ("font", "x\ny")},
         {"theme": ("logo", Path("logo.exe"))},
