@@ -294,6 +294,7 @@ ENGLISH: Final[dict[str, str]] = {
     "log.ended-binding": "A session ended, because it moved to another browser.",
     "log.ended-admin": "The people who run {name} ended a session.",
     "log.ended-provider": "Signed out by the provider that you sign in with.",
+    "log.ended-signal": "Signed out, because you were signed out of another application.",
     "log.ended-all": "Signed out on all devices.",
     "way.password": "password",
     "way.totp": "authenticator code",

@@ -116,7 +116,7 @@ async def test_every_end_of_somebody_is_told(door: str, way: str) -> None:
 
 
 @doors
-@pytest.mark.parametrize("way", ["visitor", "renewal", "pending", "idle", "nobody-there"])
+@pytest.mark.parametrize("way", ["visitor", "renewal", "pending", "idle", "over-already", "nobody-there"])
 async def test_what_is_no_end_of_somebody_is_not_told(door: str, way: str) -> None:
     """A visitor's session, a renewal, a sign-in that never finished, a limit, a user without sessions."""
     a, b = group("a", "b", door=door)
@@ -130,6 +130,16 @@ async def test_what_is_no_end_of_somebody_is_not_told(door: str, way: str) -> No
         a.clock.advance(3700)
         assert await a.user(cookie) is None
         there = await b.login()
+    elif way == "over-already":
+        await a.login()
+        a.clock.advance(3700)
+        there = await b.login()
+        await done(a.sessions.end_all("ada"))
+    elif way == "visitor":
+        session = await done(a.sessions.open(_facts(None)))
+        session["cart"] = 1
+        cookie = _token(await done(a.sessions.commit(session)))
+        await a.logout(cookie)
     elif way == "nobody-there":
         await done(a.sessions.end_all("ada"))
     assert a.waiting() == 0
@@ -345,7 +355,7 @@ async def _steal(app: App, cookie: str) -> None:
     assert await app.user(old) is None
 
 
-def _facts(cookie: str) -> Any:
+def _facts(cookie: str | None) -> Any:
     from tests.core.rig import facts
 
     return facts(cookie)
@@ -389,3 +399,47 @@ async def test_signals_say_what_they_are() -> None:
         "reason_admin": {"en": "The user signed out."},
         "reason_user": {"en": "You signed out."},
     }
+
+
+async def test_another_implementation_reads_ours_and_is_read() -> None:
+    """PyJWT, which shares no code with what signs and verifies here."""
+    import jwt
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from jwt.algorithms import RSAAlgorithm
+
+    network = Network()
+    a = App("a", network, receivers=(receiver("b", "a", algorithm="RS256"),))
+    b = App("b", network, clock=a.clock, transmitters=(transmitter("a", "b"),))
+    there = await b.login()
+    await a.logout(await a.login())
+    await a.deliver()
+    assert await b.user(there) is None
+    sent = next(body for _, url, _, body in network.log if url.endswith("/push/a"))
+    keys = jwt.PyJWKSet.from_json((await a.ask("GET", "/jwks.json")).body.decode())
+    key = keys[jwt.get_unverified_header(sent)["kid"]]
+    options: Any = {"require": ["iss", "aud", "iat", "jti"], "verify_iat": False}
+    claims = jwt.decode(sent, key, ["RS256"], audience="https://b.example", options=options)
+    assert claims["sub_id"]["sub"] == "ada"
+
+    theirs = rsa.generate_private_key(65537, 2048)
+    public: dict[str, Any] = RSAAlgorithm.to_jwk(theirs.public_key(), as_dict=True)
+    jwk = {**public, "kid": "k", "use": "sig"}
+
+    class Peer:
+        """Publish the key."""
+
+        async def answer(self, _ask: Any) -> Any:
+            """Answer."""
+            from sessile.auth.exchange import json
+
+            return json({"keys": [jwk]})
+
+    network.sites["keys.example"] = Peer()
+    source = transmitter("c", "d", jwks="https://keys.example/jwks")
+    d = App("d", network, clock=a.clock, transmitters=(source,))
+    there = await d.login()
+    body = {**claims, "iss": "https://c.example/signals", "aud": ["https://d.example"], "jti": "1", "txn": "1"}
+    body["sub_id"] = {**body["sub_id"], "iss": body["iss"]}
+    text = jwt.encode(body, theirs, "RS256", headers={"typ": "secevent+jwt", "kid": "k"})
+    assert (await d.push("c", text)).status == 202
+    assert await d.user(there) is None

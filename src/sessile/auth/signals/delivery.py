@@ -112,7 +112,11 @@ class Delivery:
         if self._ground.blocking:
             done = [await self._serve(one, still) for one in pushed]
         else:  # who is slow keeps nobody else waiting
-            done = list(await asyncio.gather(*(self._serve(one, still) for one in pushed)))
+            served = await asyncio.gather(*(self._serve(one, still) for one in pushed), return_exceptions=True)
+            done = [one for one in served if isinstance(one, Delivered)]
+            for failed in served:
+                if isinstance(failed, BaseException):
+                    raise failed
         return Delivered(
             sum(one.delivered for one in done),
             sum(one.waiting for one in done),

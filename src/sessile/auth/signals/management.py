@@ -15,7 +15,6 @@ stream of another receiver is answered as one that does not exist.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple, cast
@@ -24,7 +23,7 @@ import msgspec
 
 from ...errors import ConfigurationError
 from ..exchange import NO_STORE, NOT_FOUND, Ask, Reply, json, wrong_method
-from ..ground import Ground
+from ..ground import Ground, same
 from .delivery import Delivery
 from .http import check_url, origin_of
 from .keys import SignalKeys
@@ -186,7 +185,7 @@ class Management:
         granted = None
         # All are compared, so that the time tells nothing of whose token is nearly right.
         for one in self._streams.receivers.values():
-            if hmac.compare_digest((one.token or "\0").encode(), token.encode("utf-8", "surrogatepass")):
+            if one.token is not None and same(one.token.encode(), token.encode("utf-8", "surrogatepass")):
                 granted = Granted(one.name)
         if granted is None and self._authorize is not None:
             granted = await self._authorize(token)

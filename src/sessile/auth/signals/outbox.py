@@ -246,13 +246,19 @@ class Outbox:
         engine = self._ground.engine
         if parting.session is not None:
             found = await engine.store.load(parting.session)
-            if not isinstance(found, Record) or not _is_signed_in(found):
+            if not isinstance(found, Record) or not self._is_somebody(found):
                 return None
             return found.control.user or "", (parting.session,)
         assert parting.user is not None
         held = await engine.index.of_user(parting.user)
-        ids = tuple(sid for sid, record in held if sid not in parting.keep and _is_signed_in(record))
+        ids = tuple(sid for sid, record in held if sid not in parting.keep and self._is_somebody(record))
         return (parting.user, ids) if ids else None
+
+    def _is_somebody(self, record: Record) -> bool:
+        """Tell whether somebody is signed in with a session; what a limit has ended is told to nobody."""
+        control = record.control
+        signed_in = control.user is not None and not control.pending and not is_family(control)
+        return signed_in and self._ground.engine.expired(record) is None
 
     async def _settle(self, noted: Noted, gone: tuple[str, ...] | None) -> None:
         """Take an intent away and make due what it said of the sessions that are gone; whoever comes second does not.
@@ -315,10 +321,6 @@ class Outbox:
         self._ground.tell(
             SignalNotKept(at=self._ground.now, session=session, user=user, kind=short(kind), why=error.code)
         )
-
-
-def _is_signed_in(record: Record) -> bool:
-    return record.control.user is not None and not record.control.pending and not is_family(record.control)
 
 
 def _is_end(found: object, intent: Intent) -> bool:

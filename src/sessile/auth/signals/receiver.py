@@ -148,6 +148,7 @@ class Reception:
             outcome = await self._carry_out(known.settings, found)
         if isinstance(outcome, Accepted):
             await self._remember(used, found)
+        await self._ground.housekeep()
         return outcome
 
     def refuse(self, name: str, why: Why) -> Rejected:
