@@ -157,6 +157,20 @@ async def test_the_provider_is_asked_again_and_its_no_ends_the_session(framework
         assert [event.stands for event in bench.told("sign-on-checked")] == [True, False]
 
 
+@requirement("R75")
+@both_doors
+async def test_without_a_refresh_token_the_user_is_sent_there_again(framework: str) -> None:
+    bench = Bench(coupling=Coupling(recheck=300))
+    bench.op.alter = lambda told: {**told, "refresh_token": None}
+    async with served(framework, bench.site, clock=bench.clock) as browser:
+        await go(browser, bench.op)
+        bench.clock.now += 301
+        asked = await browser.get(f"{PREFIX}/checked", headers={"accept": "application/json"})
+        assert (asked.status_code, asked.json()["reason"]) == (401, "login")
+        await go(browser, bench.op)
+        assert (await browser.get(f"{PREFIX}/checked")).status_code == 200
+
+
 @pytest.fixture(scope="module", name="op")
 def fixture_op() -> Iterator[OidcProvider]:
     """Run npm oidc-provider."""

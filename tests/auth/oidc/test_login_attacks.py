@@ -298,6 +298,35 @@ async def test_what_was_asked_of_the_sign_in_there_is_enforced(
         assert ("acr_values" in query) == ("acr_values" in settings)
 
 
+@requirement("R75")
+@both_doors
+async def test_a_sign_in_that_was_asked_for_anew_is_new_however_long_its_pages_take(framework: str) -> None:
+    """A step-up (`reason=age`) asks for `max_age=0`: what counts is that the user proved it after being sent there."""
+    bench = Bench()
+    async with served(framework, bench.site, clock=bench.clock) as browser:
+        for proved, fine in ((bench.clock.now + 1, True), (bench.clock.now - 60, False)):
+            there = await browser.get(f"{PREFIX}/login/one?next=/vault&reason=age")
+            assert parse_qs(urlsplit(there.headers["location"]).query)["max_age"] == ["0"]
+            bench.op.changes = {"auth_time": int(proved)}
+            bench.clock.now += 120
+            answer = await browser.get(bench.op.authorize(there.headers["location"]))
+            assert (answer.status_code == 303) == fine
+            bench.clock.now -= 120
+
+
+@both_doors
+async def test_what_the_token_endpoint_says_is_told_to_the_sinks_and_to_nobody_else(framework: str) -> None:
+    bench = Bench()
+    async with served(framework, bench.site) as browser:
+        there = (await browser.get(f"{PREFIX}/login/one")).headers["location"]
+        path = bench.op.authorize(there)
+        bench.op.codes.clear()
+        answer = await browser.get(path)
+        assert answer.status_code == 400
+        assert "invalid_grant" not in answer.text
+        assert bench.told("sign-on-refused")[-1].more == "invalid_grant"
+
+
 @both_doors
 async def test_user_info_of_somebody_else_signs_nobody_in(framework: str) -> None:
     bench = Bench(userinfo=True)

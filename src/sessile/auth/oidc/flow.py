@@ -167,8 +167,8 @@ class SignOnFlow:
         if not await self._used.use(provider, "state", query["state"], until=until):
             return self._refuse(session, provider, Refused.UNKNOWN, "used")
         tokens = await self._exchange(known, metadata, code, transaction)
-        if tokens is None or tokens.id_token is None:
-            return self._refuse(session, provider, Refused.CODE, "")
+        if isinstance(tokens, str) or tokens.id_token is None:
+            return self._refuse(session, provider, Refused.CODE, tokens if isinstance(tokens, str) else "no ID token")
         identity_token = await self._judged(known, tokens, transaction)
         if isinstance(identity_token, id_tokens.Why):
             low = identity_token in (id_tokens.Why.AGE, id_tokens.Why.LEVEL)
@@ -216,7 +216,7 @@ class SignOnFlow:
     async def _stands(self, link: Link) -> bool:
         return not await self.links.is_out(link)
 
-    async def _exchange(self, known: Known, metadata: Metadata, code: str, transaction: Transaction) -> Tokens | None:
+    async def _exchange(self, known: Known, metadata: Metadata, code: str, transaction: Transaction) -> Tokens | str:
         form = {
             "grant_type": "authorization_code",
             "code": code,
@@ -230,7 +230,10 @@ class SignOnFlow:
         asked = Asked(provider.issuer, provider.client_id, provider.algorithms, provider.tolerance)
         if transaction is not None:
             asked = asked._replace(
-                nonce=transaction.nonce, max_age=transaction.max_age, acr_values=transaction.acr_values
+                nonce=transaction.nonce,
+                max_age=transaction.max_age,
+                acr_values=transaction.acr_values,
+                asked_at=transaction.at,
             )
         judge = partial(
             id_tokens.judge, tokens.id_token, asked=asked, now=self.ground.now, access_token=tokens.access_token
@@ -276,7 +279,7 @@ class SignOnFlow:
         known = self.known.get(link.provider)
         kept = None if known is None else await self._claim(link)
         if known is None or kept is None:
-            raise StepUpRequired("age", max_age=coupling.recheck)
+            raise StepUpRequired("login")  # the user is sent there, and comes back unasked if the session is there
         if not kept:
             return  # another request is asking
         try:
@@ -298,7 +301,7 @@ class SignOnFlow:
         if answer.status in (400, 401) and (answer.json() or {}).get("error") == "invalid_grant":
             return False
         tokens = _tokens(answer)
-        if tokens is None:
+        if isinstance(tokens, str):
             raise StoreUnavailable(f"the provider answered {answer.status} to a refresh")
         if tokens.id_token is not None:
             token = await self._judged(known, tokens, None)
@@ -407,8 +410,8 @@ def _algorithm(key: PrivateKey) -> str:
     return "EdDSA" if isinstance(key, OKPKey) else "RS256"
 
 
-def _tokens(answer: Answer) -> Tokens | None:
-    """Return the tokens of an answer, None if the provider refused.
+def _tokens(answer: Answer) -> Tokens | str:
+    """Return the tokens of an answer, or the provider's word for why there are none.
 
     Raises:
         StoreUnavailable: the provider failed.
@@ -417,13 +420,17 @@ def _tokens(answer: Answer) -> Tokens | None:
         raise StoreUnavailable(f"the provider answered {answer.status}")
     told = answer.json() if answer.status == 200 else None
     if told is None:
-        return None
+        return rules.error_of(_texts(answer.json())) or str(answer.status)
 
     def text(name: str) -> str | None:
         value = told.get(name)
         return value if isinstance(value, str) and 0 < len(value) <= _MAX_TOKEN else None
 
     return Tokens(text("id_token"), text("access_token"), text("refresh_token"))
+
+
+def _texts(told: Mapping[str, Any] | None) -> dict[str, str]:
+    return {name: value for name, value in (told or {}).items() if isinstance(value, str)}
 
 
 def _with_query(endpoint: str, query: Mapping[str, str]) -> str:

@@ -50,7 +50,11 @@ class Why(StrEnum):
 
 
 class Asked(NamedTuple):
-    """Say what was asked for, and of whom; times are seconds. `nonce` None: a refresh, whose token may have none."""
+    """Say what was asked for, and of whom; times are seconds. `nonce` None: a refresh, whose token may have none.
+
+    `max_age` counts from when the browser was sent there (`asked_at`), not from when it came back: what somebody reads
+    and clicks in between makes no sign-in older (§3.1.2.1).
+    """
 
     issuer: str
     client: str
@@ -59,6 +63,7 @@ class Asked(NamedTuple):
     nonce: str | None = None
     max_age: float | None = None
     acr_values: tuple[str, ...] = ()
+    asked_at: float = 0.0
 
 
 class IdToken(msgspec.Struct, frozen=True):
@@ -165,7 +170,7 @@ def _too_little(claims: Mapping[str, Any], asked: Asked, now: float) -> Why | No
     if authenticated_at is not None and (not is_time(authenticated_at) or authenticated_at > now + asked.tolerance):
         return Why.TIME
     if asked.max_age is not None and (
-        authenticated_at is None or now - authenticated_at > asked.max_age + asked.tolerance
+        authenticated_at is None or asked.asked_at - authenticated_at > asked.max_age + asked.tolerance
     ):
         return Why.AGE
     if asked.acr_values and claims.get("acr") not in asked.acr_values:
