@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -134,3 +136,19 @@ def test_peers_that_cannot_work_are_refused(peer: str) -> None:
     with pytest.raises(ConfigurationError):
         PEERS[peer]()
     assert "x" * 16 not in repr(Receiver("b", "b", token="x" * 16))
+
+
+@pytest.mark.parametrize("package", ["httpx", "joserfc", "cryptography"])
+def test_what_is_not_installed_is_named(package: str) -> None:
+    """One sentence with the line that installs it, at the import of signals and of nothing else."""
+    program = f"""
+import sys
+sys.modules["{package}"] = None
+import sessile, sessile.auth.exchange
+try:
+    import sessile.auth.signals
+except sessile.errors.ExtraMissing as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "pip install 'sessile[signals]'" in done.stdout, done.stderr

@@ -418,7 +418,7 @@ async def test_another_implementation_reads_ours_and_is_read() -> None:
     keys = jwt.PyJWKSet.from_json((await a.ask("GET", "/jwks.json")).body.decode())
     key = keys[jwt.get_unverified_header(sent)["kid"]]
     options: Any = {"require": ["iss", "aud", "iat", "jti"], "verify_iat": False}
-    claims = jwt.decode(sent, key, ["RS256"], audience="https://b.example", options=options)
+    claims: dict[str, Any] = jwt.decode(sent, key, ["RS256"], audience="https://b.example", options=options)
     assert claims["sub_id"]["sub"] == "ada"
 
     theirs = rsa.generate_private_key(65537, 2048)
@@ -438,8 +438,9 @@ async def test_another_implementation_reads_ours_and_is_read() -> None:
     source = transmitter("c", "d", jwks="https://keys.example/jwks")
     d = App("d", network, clock=a.clock, transmitters=(source,))
     there = await d.login()
-    body = {**claims, "iss": "https://c.example/signals", "aud": ["https://d.example"], "jti": "1", "txn": "1"}
-    body["sub_id"] = {**body["sub_id"], "iss": body["iss"]}
+    issuer = "https://c.example/signals"
+    subject = {"format": "iss_sub", "iss": issuer, "sub": "ada"}
+    body = {**claims, "iss": issuer, "aud": ["https://d.example"], "jti": "1", "txn": "1", "sub_id": subject}
     text = jwt.encode(body, theirs, "RS256", headers={"typ": "secevent+jwt", "kid": "k"})
     assert (await d.push("c", text)).status == 202
     assert await d.user(there) is None

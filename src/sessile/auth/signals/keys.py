@@ -13,14 +13,14 @@ from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from ...errors import ConfigurationError, ExtraMissing, StoreSchema
 from ..ground import Ground, opened, sealed
 from ..vault import Item, Write, settle
 
 try:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
     from joserfc.jwk import ECKey, RSAKey
 except ImportError as error:  # pragma: no cover - shown by a test in another process
     raise ExtraMissing("shared signals", "signals") from error
