@@ -20,7 +20,7 @@ from sessile.auth.ground import Ground
 from sessile.auth.signals import Receiver, ReceiverPolicy, Signals
 from sessile.auth.signals.outbox import PATIENCE
 from sessile.core.bridge import drive
-from tests.auth.racers import shared_vault
+from tests.auth.racers import Line, race, shared_vault
 from tests.auth.signals.signal_bench import RING, SECRET, App, Network, ask, transmitter
 from tests.core.rig import facts, token_of
 from tests.support.requirements import requirement
@@ -193,6 +193,49 @@ async def _killed(point: str, store: str, vault: str) -> None:
     assert (await b.user(there) is None) is ends
     assert len(b.told("signal-received")) == int(ends)
     assert set(answers) <= {202}
+
+
+def deliver_all(line: Line, store: str, vault: str, port: int) -> None:
+    """Deliver with others at the same moment, until nothing waits; tell how many were delivered here."""
+    app = made(store, vault, port)
+    drive(app.ground.vault.get("k"))
+    line.wait()
+    delivered = 0
+    until = time.monotonic() + 100
+    while time.monotonic() < until:
+        done = app.signals.deliver()
+        delivered += done.delivered
+        if not done.waiting and not done.delivered:
+            break
+    line.tell(delivered)
+    app.signals.close()
+    app.sessions.close()
+    drive(app.ground.close())
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"])
+async def test_of_several_processes_each_signal_is_sent_by_one(kind: str, tmp_path: Path) -> None:
+    """Thirty signals, three processes: thirty requests, none of them a replay."""
+    store, users = f"sqlite:///{tmp_path}/s.db?wait=60", [f"u{number}" for number in range(30)]
+    b = App("b", Network(), door="blocking", clock=time.time, transmitters=(transmitter("a", "b"),))
+    with shared_vault(kind, tmp_path) as vault, serving(b) as (port, answers):
+        app = made(store, vault, port)
+        b.network.sites["a.example"] = app.signals.site
+        await b.signals.flow.reception.known["a"].keys()
+        there = [await b.login(user) for user in users]
+        for user in users:
+            session = app.sessions.open(facts(None))
+            session.login(user, factor="password")
+            token = token_of(app.sessions.commit(session))
+            session = app.sessions.open(facts(token))
+            session.logout()
+            app.sessions.commit(session)
+        await _end(app)
+        with race(deliver_all, *[(store, vault, port)] * 3) as running:
+            assert sum(running.turn()) == len(users)
+        assert answers == [202] * len(users)
+    assert [await b.user(cookie) for cookie in there] == [None] * len(users)
+    assert b.told("signal-ignored") == []
 
 
 async def _end(app: Made) -> None:
