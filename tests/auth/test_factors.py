@@ -409,7 +409,7 @@ async def test_an_access_token_changes_no_factor(bench: FactorBench) -> None:
     ):
         with pytest.raises(NotByToken):
             await done(verb(session, *given_))
-    assert [(item.key, item.version) for item in await bench.ground.vault.of_user("ada")] == before
+        assert [(item.key, item.version) for item in await bench.ground.vault.of_user("ada")] == before
 
 
 async def _proved(session: Any, *names: str) -> None:
