@@ -397,18 +397,23 @@ async def test_an_access_token_changes_no_factor(bench: FactorBench) -> None:
     await owner.login()
     await bench.enrol(owner)
     await owner.run(_proved, "email")
+    await owner.run(bench.totp.begin, account="ada")
     session = await owner.open()
     session.grant = Grant(session.id, session.base, "https://api.example", "app", frozenset())
     before = [(item.key, item.version) for item in await bench.ground.vault.of_user("ada")]
-    for verb, given_ in (
-        (bench.recovery.generate, ()),
-        (bench.recovery.remove, ()),
-        (bench.passwords.change, ("another long phrase indeed",)),
-        (bench.passwords.remove, ()),
-        (bench.passwords.reset, ("another long phrase indeed",)),
-    ):
+    tried: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
+        (bench.totp.begin, (), {"account": "ada"}),
+        (bench.totp.resume, (), {"account": "ada"}),
+        (bench.totp.confirm, ("000000",), {}),
+        (bench.recovery.generate, (), {}),
+        (bench.recovery.remove, (), {}),
+        (bench.passwords.change, ("another long phrase indeed",), {}),
+        (bench.passwords.remove, (), {}),
+        (bench.passwords.reset, ("another long phrase indeed",), {}),
+    ]
+    for verb, given_, named in tried:
         with pytest.raises(NotByToken):
-            await done(verb(session, *given_))
+            await done(verb(session, *given_, **named))
         assert [(item.key, item.version) for item in await bench.ground.vault.of_user("ada")] == before
 
 
