@@ -27,12 +27,12 @@ from ..changes import about, has_second
 from ..events import SignOnChecked, SignOnRefused
 from ..exchange import local
 from ..ground import Ground, opened, sealed
+from ..jws import UnknownKey
 from ..stored import Stored, read, written
 from ..vault import Write, living
 from . import id_tokens, links, rules
 from .http import Answer
 from .id_tokens import Asked, IdToken
-from .jws import UnknownKey
 from .links import Link, Links
 from .providers import Known, Metadata, PrivateKey
 from .replays import Replays

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard, cast
 
 import msgspec
 
-from .jws import MISSING, Flaw, UnknownKey, verified
+from ..jws import MISSING, Flaw, UnknownKey, verified
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard, cast
 
 import msgspec
 
-from .jws import ALGORITHMS, MAX_CHARS, MISSING, Flaw, UnknownKey, verified
+from ..jws import ALGORITHMS, MAX_CHARS, MISSING, Flaw, UnknownKey, verified
 
 if TYPE_CHECKING:
     from joserfc.jwk import KeySet

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from ...errors import ConfigurationError, ExtraMissing, StoreUnavailable
+from ..jws import read_keys
 from .http import Http, check_url
 from .logout_tokens import ALGORITHMS, LIFETIME, TOLERANCE, Expected
 
@@ -35,7 +36,6 @@ KEYS_LIFE: Final = 3600.0
 STALE_LIFE: Final = 86_400.0
 FLOOR: Final = 10.0
 RETRY: Final = 1.0
-MAX_KEYS: Final = 64
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _WELL_KNOWN: Final = "/.well-known/openid-configuration"
 _ADDRESSES: Final = ("authorization_endpoint", "token_endpoint", "jwks_uri")
@@ -45,7 +45,6 @@ _MORE_ADDRESSES: Final = (
     "revocation_endpoint",
     "pushed_authorization_request_endpoint",
 )
-_TYPES: Final = {"RSA", "EC", "OKP"}
 
 
 @dataclass(frozen=True)
@@ -184,40 +183,6 @@ def read_metadata(document: dict[str, Any] | None, issuer: str) -> Metadata:
         names_issuer=document.get("authorization_response_iss_parameter_supported") is True,
         pushes=document.get("require_pushed_authorization_requests") is True,
     )
-
-
-def read_keys(document: dict[str, Any] | None) -> KeySet:
-    """Return the public keys of a JWKS that can verify signatures; others are passed over.
-
-    Raises:
-        StoreUnavailable: it is no JWKS, or holds no such key.
-    """
-    listed: Any = None if document is None else document.get("keys")
-    if not isinstance(listed, list):
-        raise StoreUnavailable("the provider's keys cannot be read")
-    keys: list[Any] = []
-    for one in listed[:MAX_KEYS]:  # pyright: ignore[reportUnknownVariableType]
-        key = _read_key(one)
-        if key is not None:
-            keys.append(key)
-    if not keys:
-        raise StoreUnavailable("the provider has no keys that verify signatures")
-    return KeySet(keys)
-
-
-def _read_key(one: Any) -> RSAKey | ECKey | OKPKey | None:
-    if not isinstance(one, dict) or one.get("kty") not in _TYPES or one.get("use", "sig") != "sig":  # pyright: ignore[reportUnknownMemberType]
-        return None
-    kind: Any = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}[one["kty"]]
-    try:
-        key: RSAKey | ECKey | OKPKey = kind.import_key(one)
-        if key.is_private:
-            return None  # whoever publishes that, we do not make it worse
-        if isinstance(key, RSAKey) and key.raw_value.key_size < 2048:
-            return None
-    except (JoseError, ValueError, TypeError, KeyError, OverflowError):
-        return None
-    return key
 
 
 class Known:

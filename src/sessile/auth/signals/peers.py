@@ -8,21 +8,19 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 from urllib.parse import urlsplit
 
-from ...errors import ConfigurationError, ExtraMissing, StoreUnavailable
+from ...errors import ConfigurationError, StoreUnavailable
+from ..jws import read_keys
 from .http import Http, check_url, origin_of
 from .keys import ALGORITHMS as SIGNING
 from .sets import ALGORITHMS, MAX_AGE, TOLERANCE, Expected
 from .subjects import Simple
 from .vocabulary import SUPPORTED
 
-try:
-    from joserfc.errors import JoseError
-    from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
-except ImportError as error:  # pragma: no cover - shown by a test in another process
-    raise ExtraMissing("shared signals", "signals") from error
+if TYPE_CHECKING:
+    from joserfc.jwk import KeySet
 
 # Which user of ours a name means, and which address a user of ours has; None: nobody's, or none.
 Users = Callable[[Simple], "str | Awaitable[str | None] | None"]
@@ -32,10 +30,8 @@ KEYS_LIFE: Final = 3600.0
 STALE_LIFE: Final = 86_400.0
 FLOOR: Final = 10.0
 RETRY: Final = 1.0
-MAX_KEYS: Final = 64
 MIN_SECRET: Final = 16
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
-_KINDS: Final[dict[str, Any]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
 
 
 def same_ids(name: Simple) -> str | None:
@@ -193,35 +189,6 @@ def metadata_url(issuer: str) -> str:
     """Return where a transmitter says what it offers (SSF 1.0 §7.2.1)."""
     parts = urlsplit(issuer)
     return f"{parts.scheme}://{parts.netloc}/.well-known/ssf-configuration{parts.path.rstrip('/')}"
-
-
-def read_keys(document: dict[str, Any] | None) -> KeySet:
-    """Return the public keys of a JWKS that can verify signatures; others are passed over.
-
-    Raises:
-        StoreUnavailable: it is no JWKS, or holds no such key.
-    """
-    listed: Any = None if document is None else document.get("keys")
-    keys: list[Any] = []
-    for one in listed[:MAX_KEYS] if isinstance(listed, list) else ():  # pyright: ignore[reportUnknownVariableType]
-        key = _read_key(one)
-        if key is not None:
-            keys.append(key)
-    if not keys:
-        raise StoreUnavailable("the transmitter has no keys that verify signatures")
-    return KeySet(keys)
-
-
-def _read_key(one: Any) -> Any:
-    if not isinstance(one, dict) or one.get("kty") not in _KINDS or one.get("use", "sig") != "sig":  # pyright: ignore[reportUnknownMemberType]
-        return None
-    try:
-        key = _KINDS[one["kty"]].import_key(one)
-        if key.is_private or (isinstance(key, RSAKey) and key.raw_value.key_size < 2048):
-            return None
-    except (JoseError, ValueError, TypeError, KeyError, OverflowError):
-        return None
-    return key
 
 
 class Known:

@@ -27,13 +27,14 @@ from ...core.record import Change, Control, EndReason, Record
 from ...errors import StoreError, StoreUnavailable
 from ..events import SignalIgnored, SignalReceived, SignalRefused, StreamChanged
 from ..ground import Ground, name_of
+from ..jws import UnknownKey
 from ..stored import Stored, read, written
 from ..vault import Write, version_of
 from .cause import Cause, causing
 from .http import Http
 from .outbox import NOBODY, REMEMBERED, Outbox, txn_key
 from .peers import Known, Transmitter, awaited
-from .sets import CODES, Set, UnknownKey, Why, judge
+from .sets import CODES, Set, Why, judge
 from .vocabulary import (
     ASSURANCE_LEVEL_CHANGE,
     CHANGES,

@@ -10,37 +10,26 @@ A SET has no deadline of its own: one older than `max_age` is refused, and so lo
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Collection, Mapping
 from enum import StrEnum
-from typing import Any, Final, NamedTuple, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard, cast
 
 import msgspec
 
-from ...errors import ExtraMissing
+from ..jws import Flaw, UnknownKey, verified
 from .subjects import Subject, is_name
 from .subjects import read as read_subject
 from .vocabulary import STREAM_UPDATED, TYP, VERIFICATION
 
-try:
-    from joserfc import jws
-    from joserfc.errors import JoseError
-    from joserfc.jwk import Key, KeySet
-    from joserfc.jws import JWSRegistry
-    from joserfc.util import urlsafe_b64decode
-except ImportError as error:  # pragma: no cover - shown by a test in another process
-    raise ExtraMissing("shared signals", "signals") from error
+if TYPE_CHECKING:
+    from joserfc.jwk import KeySet
+
+    from .keys import SigningKey
 
 ALGORITHMS: Final = ("RS256", "ES256", "Ed25519", "EdDSA")
-MAX_CHARS: Final = 16 * 1024
 DAY: Final = 86400.0
 MAX_AGE: Final = 7 * DAY
 TOLERANCE: Final = 60.0
-
-_COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-_LAST: Final = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
-_MISSING: Final = object()
 
 
 class Why(StrEnum):
@@ -74,12 +63,6 @@ CODES: Final[Mapping[Why, str]] = {
 }
 
 
-class UnknownKey(NamedTuple):
-    """Say that the header names a key that is not here: the transmitter may have published it just now."""
-
-    kid: str
-
-
 class Expected(NamedTuple):
     """Say what the SETs of one transmitter for this receiver must be; times are seconds."""
 
@@ -106,88 +89,14 @@ class Set(msgspec.Struct, frozen=True):
 
 def judge(text: object, keys: KeySet, *, expected: Expected, now: float) -> Set | Why | UnknownKey:
     """Return what a SET says if this transmitter made it for this receiver, or why not."""
-    payload = _payload(text, keys, expected)
-    if not isinstance(payload, bytes):
-        return payload
-    claims = _object(payload)
-    return Why.CLAIMS if claims is None else _judged(claims, expected, now)
+    read = verified(text, keys, [one for one in expected.algorithms if one in ALGORITHMS], _is_typed)
+    if isinstance(read, Flaw):
+        return Why(read.value)
+    return read if isinstance(read, UnknownKey) else _judged(read.claims, expected, now)
 
 
-def _payload(text: object, keys: KeySet, expected: Expected) -> bytes | Why | UnknownKey:
-    # Length comes first: nothing large is looked at. Five parts would be an encrypted token, which nobody asked for.
-    if not isinstance(text, str) or len(text) > MAX_CHARS or _COMPACT.fullmatch(text) is None:
-        return Why.MALFORMED
-    parts = text.split(".")
-    if not all(map(_is_canonical, parts)):
-        return Why.MALFORMED
-    head, body, signature = (urlsafe_b64decode(part.encode()) for part in parts)
-    header = _object(head)
-    if header is None or "crit" in header or "b64" in header:
-        return Why.MALFORMED  # it asks for what is not understood here (RFC 7515 §4.1.11)
-    typ = header.get("typ")
-    if not isinstance(typ, str) or typ.lower().removeprefix("application/") != TYP:
-        return Why.TYPE
-    algorithm = header.get("alg")
-    if algorithm not in ALGORITHMS or algorithm not in expected.algorithms:
-        return Why.ALGORITHM
-    key = _key(header.get("kid", _MISSING), algorithm, keys)
-    if isinstance(key, (Why, UnknownKey)):
-        return key
-    message = f"{parts[0]}.{parts[1]}".encode()
-    try:
-        genuine = JWSRegistry.algorithms[algorithm].verify(message, signature, key)
-    except (JoseError, ValueError, TypeError):
-        genuine = False
-    return body if genuine else Why.SIGNATURE
-
-
-def _is_canonical(text: str) -> bool:
-    rest = len(text) % 4
-    return rest == 0 or (rest != 1 and text[-1] in _LAST[rest])
-
-
-def _object(raw: bytes) -> dict[str, Any] | None:
-    """Read a JSON object in which no name stands twice; parsers differ on which of two counts."""
-    try:
-        found = json.loads(raw.decode(), object_pairs_hook=_once, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return None
-    return cast("dict[str, Any]", found) if isinstance(found, dict) else None
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice")
-    return found
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(name)  # NaN, Infinity
-
-
-def _key(kid: object, algorithm: str, keys: KeySet) -> Key | Why | UnknownKey:
-    if kid is _MISSING:
-        fitting = [key for key in keys if _fits(key, algorithm)]
-        return fitting[0] if len(fitting) == 1 else Why.KEY
-    if not isinstance(kid, str):
-        return Why.MALFORMED
-    named = [key for key in keys if key.kid == kid]
-    if not named:
-        return UnknownKey(kid)
-    fitting = [key for key in named if _fits(key, algorithm)]
-    return fitting[0] if len(fitting) == 1 else Why.KEY
-
-
-def _fits(key: Key, algorithm: str) -> bool:
-    """Tell whether a key is one for signatures by this algorithm: its type, curve, use and own `alg` say so."""
-    try:
-        key.check_use("sig")
-        key.check_alg(algorithm)
-        JWSRegistry.algorithms[algorithm].check_key(key)
-    except (JoseError, ValueError):
-        return False
-    return True
+def _is_typed(typ: object) -> bool:
+    return isinstance(typ, str) and typ.lower().removeprefix("application/") == TYP
 
 
 def _judged(claims: Mapping[str, Any], expected: Expected, now: float) -> Set | Why:
@@ -225,7 +134,9 @@ def is_time(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e12
 
 
-def signed(claims: Mapping[str, Any], key: Key, algorithm: str) -> str:
+def signed(claims: Mapping[str, Any], key: SigningKey, algorithm: str) -> str:
     """Return a SET."""
+    from joserfc import jws
+
     header = {"alg": algorithm, "typ": TYP, "kid": key.kid}
     return jws.serialize_compact(header, msgspec.json.encode(claims), key, [algorithm])

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 from ...errors import StoreError
 from ..exchange import NO_STORE, NOT_FOUND, Ask, Reply, json, wrong_method
+from ..jws import MAX_CHARS
 from .receiver import Accepted, Rejected
-from .sets import MAX_CHARS, Why
+from .sets import Why
 from .vocabulary import MEDIA
 
 if TYPE_CHECKING:

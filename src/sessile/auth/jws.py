@@ -1,5 +1,6 @@
-"""Signed tokens of providers, before anything in them is believed: form, header, key, signature (decide).
+"""Signed tokens of others, before anything in them is believed: their keys, form, header, signature (decide).
 
+keys     the public keys of a JWKS that verify signatures; RSA of 2048 bits at least
 form     three canonical base64url parts, at most `MAX_CHARS`; no member of an object stands twice
 header   a type that the caller expects; an algorithm of the list; no crit; a key is found by `kid` and by nothing
          else in it
@@ -13,15 +14,15 @@ from collections.abc import Callable, Collection
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, cast
 
-from ...errors import ExtraMissing
+from ..errors import ExtraMissing, StoreUnavailable
 
 try:
     from joserfc.errors import JoseError
-    from joserfc.jwk import Key, KeySet
+    from joserfc.jwk import ECKey, Key, KeySet, OKPKey, RSAKey
     from joserfc.jws import JWSRegistry
     from joserfc.util import urlsafe_b64decode
 except ImportError as error:  # pragma: no cover - shown by a test in another process
-    raise ExtraMissing("OpenID Connect", "oidc") from error
+    raise ExtraMissing("reading signed tokens of others", "oidc") from error
 
 # Public keys only: with a MAC, whoever can check a token can make one.
 ALGORITHMS: Final = (
@@ -38,8 +39,10 @@ ALGORITHMS: Final = (
     "EdDSA",
 )
 MAX_CHARS: Final = 16 * 1024
+MAX_KEYS: Final = 64
 MISSING: Final = object()
 
+_KINDS: Final[dict[str, Any]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
 _COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _LAST: Final = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
 
@@ -56,13 +59,13 @@ class Flaw(StrEnum):
 
 
 class UnknownKey(NamedTuple):
-    """Say that the header names a key that is not here: the provider may have published it just now."""
+    """Say that the header names a key that is not here: its owner may have published it just now."""
 
     kid: str
 
 
 class Signed(NamedTuple):
-    """Hold what a provider has signed, and how."""
+    """Hold what somebody has signed, and how."""
 
     claims: dict[str, Any]
     algorithm: str
@@ -155,3 +158,33 @@ def _fits(key: Key, algorithm: str) -> bool:
     except (JoseError, ValueError):
         return False
     return True
+
+
+def read_keys(document: dict[str, Any] | None) -> KeySet:
+    """Return the public keys of a JWKS that can verify signatures; others are passed over.
+
+    Raises:
+        StoreUnavailable: it is no JWKS, or holds no such key.
+    """
+    listed: Any = None if document is None else document.get("keys")
+    if not isinstance(listed, list):
+        raise StoreUnavailable("the keys that were fetched cannot be read")
+    found = [_read_key(one) for one in listed[:MAX_KEYS]]  # pyright: ignore[reportUnknownVariableType]
+    keys: list[Any] = [key for key in found if key is not None]
+    if not keys:
+        raise StoreUnavailable("no keys that verify signatures were published")
+    return KeySet(keys)
+
+
+def _read_key(one: Any) -> RSAKey | ECKey | OKPKey | None:
+    if not isinstance(one, dict) or one.get("kty") not in _KINDS or one.get("use", "sig") != "sig":  # pyright: ignore[reportUnknownMemberType]
+        return None
+    try:
+        key: RSAKey | ECKey | OKPKey = _KINDS[one["kty"]].import_key(one)
+        if key.is_private:
+            return None  # whoever publishes that, we do not make it worse
+        if isinstance(key, RSAKey) and key.raw_value.key_size < 2048:
+            return None
+    except (JoseError, ValueError, TypeError, KeyError, OverflowError):
+        return None
+    return key
