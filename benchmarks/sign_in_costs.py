@@ -3,7 +3,7 @@
     python -m benchmarks.sign_in_costs            the tables, on the terminal
     python -m benchmarks.sign_in_costs --write    and into docs/explanation/signing-in-costs.md
 
-Nothing here is a time, so every run counts the same, and a test holds the page to it. What housekeeping does once a
+Nothing here is a time, so every run counts the same, and a test fails if a number grows. What housekeeping does once a
 minute (sweeping what has expired, looking at the signing keys) is left out.
 """
 
