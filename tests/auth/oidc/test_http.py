@@ -40,6 +40,16 @@ class Server(BaseHTTPRequestHandler):
                 self.end_headers()
             case "/silent":
                 self.released.wait(PATIENCE)
+            case "/drip":
+                self.send_response(200)
+                self.end_headers()
+                self._drip(b"x")
+            case "/drip-headers":
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nx-drip: ")
+                self._drip(b"x")
+                self._finish()
+            case "/cookies":
+                self._send(self.headers.get("cookie", "none").encode(), ("set-cookie", "a=b; Path=/"))
             case "/packed":
                 body = gzip.compress(b"x" * (8 * MAX_BYTES))
                 self._send(body, ("content-encoding", "gzip"))
@@ -47,6 +57,22 @@ class Server(BaseHTTPRequestHandler):
                 self._send(b'{"a": 1}', ("content-type", "Application/JSON; charset=utf-8"))
             case _:
                 self._send(b"[" * 100_000, ("content-type", "application/json"))
+
+    def _drip(self, byte: bytes) -> None:
+        for _ in range(50):  # 5 s; every step is well in time
+            if self.released.wait(0.1):
+                return
+            try:
+                self.wfile.write(byte)
+                self.wfile.flush()
+            except OSError:
+                return
+
+    def _finish(self) -> None:
+        try:
+            self.wfile.write(b"\r\ncontent-length: 0\r\n\r\n")
+        except OSError:
+            return
 
     def do_POST(self) -> None:
         """Give back what was sent."""
@@ -110,6 +136,41 @@ async def test_who_says_nothing_is_not_waited_for(http: Http, url: str) -> None:
         await http.get(url + "/silent")
     assert "127.0.0.1" not in str(caught.value)
     await http.close()
+
+
+@pytest.mark.parametrize("path", ["/drip", "/drip-headers"])
+async def test_who_says_one_byte_after_another_is_not_waited_for_either(http: Http, url: str, path: str) -> None:
+    """Every step is in time, and the whole is not."""
+    with pytest.raises(StoreUnavailable):
+        await http.get(url + path)
+    assert (await http.get(url + "/json")).status == 200, "the next request has its own time"
+    await http.close()
+
+
+async def test_cookies_of_one_users_request_are_not_sent_with_anothers(http: Http, url: str) -> None:
+    for _ in range(2):
+        assert (await http.get(url + "/cookies")).body == b"none"
+    await http.close()
+
+
+@pytest.mark.parametrize("host", ["999.999.999.999", "xn--a", "xn--", "[v1.x]"])
+async def test_a_host_that_is_none_is_an_outage_and_no_crash(http: Http, host: str) -> None:
+    """Such an address looks like one, and comes out of the provider's metadata."""
+    with pytest.raises(StoreUnavailable):
+        await http.get(f"https://{host}/")
+    await http.close()
+
+
+async def test_a_token_that_no_header_can_hold_is_no_crash(http: Http, url: str) -> None:
+    with pytest.raises(StoreUnavailable):
+        await http.get(url + "/json", {"authorization": "Bearer \u00e9\n"})
+    await http.close()
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan"), 60])
+def test_times_that_bound_nothing_are_refused(timeout: float) -> None:
+    with pytest.raises(ConfigurationError):
+        open_http(blocking=True, timeout=timeout)
 
 
 async def test_nobody_is_followed_elsewhere(http: Http, url: str) -> None:

@@ -27,7 +27,7 @@ class SignOnOptions(TypedDict, total=False):
     `levels` reads an ID token's `amr` and `acr` as factors; by itself it is one factor, "sso" (AAL1). `coupling` says
     how a session hangs on the provider's. `userinfo` fetches what the provider knows of the user. `second_factor` asks
     who has a second factor here for it, too. `home` is where people go without a better idea. `signed_out` writes the
-    page after a sign-out. `timeout` (seconds) is for each step of a request to a provider; `http` is another client.
+    page after a sign-out. `timeout` (seconds) is for a whole request to a provider; `http` is another client.
     """
 
     users: Users | None
