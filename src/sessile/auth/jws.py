@@ -42,6 +42,7 @@ MAX_CHARS: Final = 16 * 1024
 MAX_KEYS: Final = 64
 MISSING: Final = object()
 
+_SIGNING_CURVES: Final = frozenset({"Ed25519", "Ed448"})
 _KINDS: Final[dict[str, Any]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
 _COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _LAST: Final = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
@@ -177,14 +178,19 @@ def read_keys(document: dict[str, Any] | None) -> KeySet:
 
 
 def _read_key(one: Any) -> RSAKey | ECKey | OKPKey | None:
-    if not isinstance(one, dict) or one.get("kty") not in _KINDS or one.get("use", "sig") != "sig":  # pyright: ignore[reportUnknownMemberType]
+    if not isinstance(one, dict) or one.get("use", "sig") != "sig":  # pyright: ignore[reportUnknownMemberType]
+        return None
+    kind: object = one.get("kty")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    if not isinstance(kind, str) or kind not in _KINDS:
         return None
     try:
-        key: RSAKey | ECKey | OKPKey = _KINDS[one["kty"]].import_key(one)
+        key: RSAKey | ECKey | OKPKey = _KINDS[kind].import_key(one)
         if key.is_private:
             return None  # whoever publishes that, we do not make it worse
         if isinstance(key, RSAKey) and key.raw_value.key_size < 2048:
             return None
+        if isinstance(key, OKPKey) and key.curve_name not in _SIGNING_CURVES:
+            return None  # X25519 agrees on keys, and signs nothing
     except (JoseError, ValueError, TypeError, KeyError, OverflowError):
         return None
     return key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import html
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -62,6 +63,7 @@ class Scripted:
         self.posted: list[dict[str, str]] = []
         self.down: set[str] = set()
         self.userinfo: dict[str, Any] | None = None
+        self.more_keys: list[Any] = []
         self.refreshes = 0
         self.grants: dict[str, str] = {}
 
@@ -85,11 +87,14 @@ class Scripted:
                 }
             )
         if parts.path == "/jwks":
-            return _json(self.forges[issuer].public.as_dict())
+            return Answer(200, "application/json", json.dumps(self._keys(issuer)).encode())
         if parts.path == "/me":
             assert (headers or {})["authorization"].startswith("Bearer access-")
             return _json(self.userinfo or {"sub": "ada"})
         return Answer(404, "text/plain", b"")
+
+    def _keys(self, issuer: str) -> dict[str, Any]:
+        return {"keys": [*self.more_keys, *self.forges[issuer].public.as_dict()["keys"]]}
 
     async def post(self, url: str, form: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Answer:
         """Answer a token request."""

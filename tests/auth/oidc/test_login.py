@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from sessile.auth.ground import Ground
 from sessile.auth.oidc import AsyncSignOn, Coupling, Provider, SignOn
@@ -171,12 +172,81 @@ async def test_without_a_refresh_token_the_user_is_sent_there_again(framework: s
         assert (await browser.get(f"{PREFIX}/checked")).status_code == 200
 
 
+# How an application proves who it is: what it is given, and what the provider knows of it (RFC 7591 §2).
+_KEYS: dict[str, RSAKey | ECKey | OKPKey] = {
+    "rsa": RSAKey.generate_key(2048, {"kid": "ours"}),
+    "p256": ECKey.generate_key("P-256"),
+    "ed25519": OKPKey.generate_key("Ed25519"),
+}
+_SIGNS: dict[str, str] = {"rsa": "RS256", "p256": "ES256", "ed25519": "EdDSA"}
+
+
+def _registered(name: str, **more: Any) -> dict[str, Any]:
+    return client(name, ORIGIN + PREFIX, callback="/callback/op", logged_out="/logged-out", backchannel=None, **more)
+
+
 @pytest.fixture(scope="module", name="op")
 def fixture_op() -> Iterator[OidcProvider]:
     """Run npm oidc-provider."""
-    registered = client(CLIENT, ORIGIN + PREFIX, callback="/callback/op", logged_out="/logged-out", backchannel=None)
-    with provider([registered]) as made:
+    registered = [
+        _registered(CLIENT),
+        _registered("post", token_endpoint_auth_method="client_secret_post"),
+        _registered("public", token_endpoint_auth_method="none", client_secret=None),
+    ]
+    for name, key in _KEYS.items():
+        registered.append(
+            _registered(
+                name,
+                token_endpoint_auth_method="private_key_jwt",
+                token_endpoint_auth_signing_alg=_SIGNS[name],
+                client_secret=None,
+                jwks={"keys": [key.as_dict(private=False)]},
+            )
+        )
+    with provider([{key: value for key, value in one.items() if value is not None} for one in registered]) as made:
         yield made
+
+
+def _proving(op: OidcProvider, name: str, **proof: Any) -> Provider:
+    scopes = ("openid", "offline_access")
+    return Provider("op", op.issuer, name, scopes=scopes, algorithms=("RS256",), **proof)
+
+
+PROOFS: dict[str, tuple[str, Any]] = {
+    "post": ("post", {"client_secret": f"secret of post {'x' * 24}", "authentication": "client_secret_post"}),
+    "public": ("public", {}),
+    "rsa pem": ("rsa", {"private_key": _KEYS["rsa"].as_pem(private=True).decode()}),
+    "rsa jwk": ("rsa", {"private_key": dict(_KEYS["rsa"].as_dict(private=True))}),
+    "p256 jwk": ("p256", {"private_key": dict(_KEYS["p256"].as_dict(private=True))}),
+    "p256 pem": ("p256", {"private_key": _KEYS["p256"].as_pem(private=True).decode()}),
+    "ed25519": ("ed25519", {"private_key": dict(_KEYS["ed25519"].as_dict(private=True))}),
+}
+WRONG: dict[str, tuple[str, Any]] = {
+    "another secret": ("post", {"client_secret": "guessed", "authentication": "client_secret_post"}),
+    "another key": ("p256", {"private_key": dict(ECKey.generate_key("P-256").as_dict(private=True))}),
+    "no proof": ("rsa", {}),
+}
+
+
+@requirement("R76")
+@both_doors
+@pytest.mark.parametrize("case", [*PROOFS, *WRONG])
+async def test_a_real_provider_is_shown_who_we_are(framework: str, case: str, op: OidcProvider) -> None:
+    name, proof = {**PROOFS, **WRONG}[case]
+    made: list[Any] = []
+
+    def site(door: Any) -> Any:
+        kind: Any = SignOn if isinstance(door, Sessions) else AsyncSignOn
+        made.append(kind(Ground(door, "memory://"), [_proving(op, name, **proof)], address=ORIGIN + PREFIX))
+        return Showing(made[0].site)
+
+    async with served(framework, site) as browser:
+        with httpx.Client() as there:
+            location = (await browser.get(f"{PREFIX}/login/op?next=/vault")).headers["location"]
+            answer = await browser.get(through(there, location, "ada"))
+        assert answer.status_code == (303 if case in PROOFS else 400), answer.text
+        assert await who(browser) == (f"{op.issuer}#ada" if case in PROOFS else None)
+        await made[0].http.close()
 
 
 @requirement("R76")

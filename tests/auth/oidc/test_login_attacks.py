@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
+import warnings
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from sessile.auth.ground import Ground
+from sessile.auth.jws import read_keys
 from sessile.auth.oidc import AsyncSignOn, Provider
 from sessile.auth.oidc.providers import FLOOR
 from sessile.core.keys import KeyRing
 from sessile.core.sessions import AsyncSessions
-from sessile.errors import ConfigurationError
+from sessile.errors import ConfigurationError, StoreUnavailable
 from tests.auth.oidc.login_bench import (
     CLIENT,
     FROM_ELSEWHERE,
@@ -28,6 +31,26 @@ from tests.auth.oidc.login_bench import (
 from tests.auth.oidc.logout_forge import ABSENT, Forge, base64url
 from tests.support.mounting import PREFIX, served
 from tests.support.requirements import requirement
+
+
+def _short_key() -> RSAKey:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return RSAKey.generate_key(1024)
+
+
+# Keys that sign nothing that a provider takes.
+_PRIVATE: dict[str, dict[str, Any]] = {
+    "coins": dict(ECKey.generate_key("secp256k1").as_dict(private=True)),
+    "agreement": dict(OKPKey.generate_key("X25519").as_dict(private=True)),
+    "short": dict(_short_key().as_dict(private=True)),
+}
+
+
+def _named(value: Any) -> str:
+    """Return the same name in every process: keys are random."""
+    return next((name for name, key in _PRIVATE.items() if key is value), str(value))
+
 
 both_doors = pytest.mark.parametrize("framework", ["asgi", "wsgi"])
 
@@ -357,6 +380,58 @@ async def test_a_key_that_the_provider_published_just_now_is_taken_and_strangers
         assert bench.op.asked.count(ISSUER + "/jwks") == asked + 1
 
 
+def _published(key: Any, **more: Any) -> dict[str, Any]:
+    return {**key.as_dict(private=False), **more}
+
+
+_EC = ECKey.generate_key("P-256", {"kid": "x"})
+# What may stand in a published set beside the good keys, and must neither crash nor verify anything.
+KEYS: dict[str, Any] = {
+    "kind is a list": {"kty": ["RSA"]},
+    "kind is an object": {"kty": {}},
+    "no kind": {},
+    "no object": ["RSA"],
+    "agreement": _published(OKPKey.generate_key("X25519"), kid="rsa"),
+    "agreement 448": _published(OKPKey.generate_key("X448"), kid="rsa"),
+    "short": _published(_short_key(), kid="rsa"),
+    "coins": _published(ECKey.generate_key("secp256k1"), kid="rsa"),
+    "for encryption": _published(_EC, use="enc", kid="rsa"),
+    "private": {**_EC.as_dict(private=True), "kid": "rsa"},
+    "symmetric": {"kty": "oct", "k": "c2VjcmV0", "kid": "rsa"},
+    "off the curve": _published(_EC, x="AQAB"),
+    "huge number": {"kty": "RSA", "n": "_" * 100_000, "e": "AQAB", "kid": "big"},
+}
+
+
+@pytest.mark.filterwarnings("ignore:Key size")
+@requirement("R79", "R80")
+@pytest.mark.parametrize("case", KEYS)
+async def test_whatever_a_provider_publishes_beside_its_keys_is_passed_over(case: str) -> None:
+    bench = Bench(providers=[Provider("one", ISSUER, CLIENT, "secret")])
+    bench.op.more_keys = [KEYS[case]]
+    async with served("asgi", bench.site) as browser:
+        assert (await go(browser, bench.op)).status_code == 303
+
+
+@pytest.mark.filterwarnings("ignore:Key size")
+@requirement("R79")
+async def test_a_set_of_such_keys_alone_is_an_outage() -> None:
+    for case in ("kind is a list", "agreement", "short", "for encryption", "private", "symmetric"):
+        with pytest.raises(StoreUnavailable):
+            read_keys({"keys": [KEYS[case]]})
+
+
+@pytest.mark.parametrize("access", ["access-é", "access-\n", "access-\x7f", "access- x"])
+async def test_tokens_that_no_header_can_hold_are_none(access: str) -> None:
+    """What the provider sends as a token goes into a header: it must not crash there, nor begin another one."""
+    bench = Bench(userinfo=True)
+    bench.op.alter = lambda told: {**told, "access_token": access}
+    bench.op.changes = {"at_hash": ABSENT}
+    async with served("asgi", bench.site) as browser:
+        assert (await go(browser, bench.op)).status_code == 303
+        assert not [url for url in bench.op.asked if url.endswith("/me")], "user info was asked for with it"
+
+
 @both_doors
 @pytest.mark.parametrize("part", ["all", "/.well-known/openid-configuration", "/jwks", "/token"])
 async def test_a_provider_that_is_down_is_an_outage_and_nobodys_sign_in(framework: str, part: str) -> None:
@@ -396,6 +471,7 @@ async def test_metadata_that_cannot_be_right_are_not_used(framework: str, metada
         assert (await browser.get(f"{PREFIX}/login/one")).status_code == 503
 
 
+@pytest.mark.filterwarnings("ignore:Key size")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -416,11 +492,14 @@ async def test_metadata_that_cannot_be_right_are_not_used(framework: str, metada
         {"authentication": "private_key_jwt"},
         {"authentication": "client_secret_basic", "client_secret": None},
         {"private_key": "-----BEGIN nonsense", "client_secret": None},
+        {"private_key": _PRIVATE["coins"], "client_secret": None},
+        {"private_key": _PRIVATE["agreement"], "client_secret": None},
+        {"private_key": _PRIVATE["short"], "client_secret": None},
         {"max_age": -1},
         {"tolerance": 9999},
         {"front_origins": ("http://evil.example",)},
     ],
-    ids=lambda changes: "-".join(f"{name}={value}" for name, value in changes.items())[:60],
+    ids=lambda changes: "-".join(f"{name}={_named(value)}" for name, value in changes.items())[:60],
 )
 def test_settings_that_make_no_sense_are_refused_at_once(changes: dict[str, Any]) -> None:
     settings = {"name": "one", "issuer": ISSUER, "client_id": CLIENT, "client_secret": "secret", **changes}

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import base64
 import inspect
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
-from joserfc import jwt
-from joserfc.jwk import ECKey, OKPKey
+import msgspec
+from joserfc.jws import JWSRegistry
+from joserfc.util import urlsafe_b64encode
 
 from ...core.session import Session
 from ...errors import ConfigurationError, StepUpRequired, StoreUnavailable
@@ -34,7 +36,7 @@ from . import id_tokens, links, rules
 from .http import Answer
 from .id_tokens import Asked, IdToken
 from .links import Link, Links
-from .providers import Known, Metadata, PrivateKey
+from .providers import Known, Metadata, algorithm_of
 from .replays import Replays
 from .rules import Coupling, Identity, Refused, Signed, Transaction
 
@@ -47,6 +49,8 @@ _ASSERTION: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _ASSERTION_LIFE: Final = 60
 _PROMPTS: Final = frozenset({"none", "login", "consent", "select_account", "create"})
 _MAX_TOKEN: Final = 16 * 1024
+# They go into headers and forms: visible ASCII (RFC 6749 §A.12 would have spaces, which no header of theirs may hold).
+_TOKEN: Final = re.compile(r"[!-~]+")
 # So long a request may take to use a refresh token (seconds).
 _CLAIM: Final = 30.0
 
@@ -73,6 +77,9 @@ class Tokens(NamedTuple):
     id_token: str | None
     access_token: str | None
     refresh_token: str | None
+
+    def __repr__(self) -> str:
+        return "<Tokens>"
 
 
 class SignOnFlow:
@@ -389,10 +396,11 @@ class SignOnFlow:
 
     def _assertion(self, known: Known) -> str:
         """Return the proof of who we are, signed (RFC 7523 §3); for the issuer alone, so that no other can use it."""
-        provider, key = known.provider, known.provider.signing_key()
+        provider, key = known.provider, known.signing_key
         assert key is not None
-        now = int(self.ground.now)
-        header = {"alg": _algorithm(key), "typ": "JWT", **({"kid": key.kid} if key.kid else {})}
+        now, algorithm = int(self.ground.now), algorithm_of(key)
+        assert algorithm is not None
+        header = {"alg": algorithm, "typ": "JWT", **({"kid": key.kid} if key.kid else {})}
         claims = {
             "iss": provider.client_id,
             "sub": provider.client_id,
@@ -401,13 +409,10 @@ class SignOnFlow:
             "iat": now,
             "exp": now + _ASSERTION_LIFE,
         }
-        return jwt.encode(header, claims, key, algorithms=[header["alg"]])
-
-
-def _algorithm(key: PrivateKey) -> str:
-    if isinstance(key, ECKey):
-        return {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}[key.curve_name]
-    return "EdDSA" if isinstance(key, OKPKey) else "RS256"
+        message = b".".join(urlsafe_b64encode(msgspec.json.encode(part)) for part in (header, claims))
+        # By its own name: joserfc warns of "EdDSA", which most providers know it by, each time.
+        signature = JWSRegistry.algorithms[algorithm].sign(message, key)
+        return (message + b"." + urlsafe_b64encode(signature)).decode()
 
 
 def _tokens(answer: Answer) -> Tokens | str:
@@ -424,7 +429,7 @@ def _tokens(answer: Answer) -> Tokens | str:
 
     def text(name: str) -> str | None:
         value = told.get(name)
-        return value if isinstance(value, str) and 0 < len(value) <= _MAX_TOKEN else None
+        return value if isinstance(value, str) and len(value) <= _MAX_TOKEN and _TOKEN.fullmatch(value) else None
 
     return Tokens(text("id_token"), text("access_token"), text("refresh_token"))
 

@@ -37,6 +37,8 @@ STALE_LIFE: Final = 86_400.0
 FLOOR: Final = 10.0
 RETRY: Final = 1.0
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_MIN_RSA_BITS: Final = 2048
+_ALGORITHM_OF: Final = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512", "Ed25519": "EdDSA", "Ed448": "EdDSA"}
 _WELL_KNOWN: Final = "/.well-known/openid-configuration"
 _ADDRESSES: Final = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 _MORE_ADDRESSES: Final = (
@@ -141,9 +143,19 @@ class Provider:
                 key: PrivateKey = kind.import_key(self.private_key)
             except (JoseError, ValueError, TypeError, KeyError):
                 continue
-            if key.is_private:
+            if key.is_private and algorithm_of(key) is not None:
                 return key
-        raise ConfigurationError("private_key is no private RSA, EC or Ed25519 key (PEM or JWK)")
+        raise ConfigurationError(
+            "private_key is no private key for signatures: RSA of 2048 bits or more, EC (P-256, P-384, P-521) or "
+            "Ed25519, as PEM or JWK"
+        )
+
+
+def algorithm_of(key: PrivateKey) -> str | None:
+    """Return the algorithm in which a key signs what proves who we are, None if in none."""
+    if isinstance(key, RSAKey):
+        return "RS256" if key.raw_value.key_size >= _MIN_RSA_BITS else None
+    return _ALGORITHM_OF.get(key.curve_name)
 
 
 @dataclass(frozen=True)
@@ -191,6 +203,7 @@ class Known:
     def __init__(self, provider: Provider, http: Http, clock: Callable[[], float]) -> None:
         self.provider = provider
         self.http = http
+        self.signing_key = provider.signing_key()  # once: reading an RSA key takes a tenth of a second
         self._clock = clock
         self._metadata: Metadata | None = None
         self._metadata_at = self._metadata_asked = float("-inf")

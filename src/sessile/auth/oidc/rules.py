@@ -55,6 +55,9 @@ class Transaction(msgspec.Struct, frozen=True, array_like=True):
     acr_values: tuple[str, ...] = ()
     user: str | None = None  # who must come back: a step-up
 
+    def __repr__(self) -> str:
+        return f"<Transaction with {self.provider}>"
+
 
 class Coupling(NamedTuple):
     """Say how a session here hangs on the one at its provider (R75); times are seconds.
