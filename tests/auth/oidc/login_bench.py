@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import html
 import json
@@ -64,12 +65,15 @@ class Scripted:
         self.down: set[str] = set()
         self.userinfo: dict[str, Any] | None = None
         self.more_keys: list[Any] = []
+        self.slow = False
         self.refreshes = 0
         self.grants: dict[str, str] = {}
 
     async def get(self, url: str, headers: Mapping[str, str] | None = None) -> Answer:
         """Answer for metadata, keys and user info."""
         self.asked.append(url)
+        if self.slow:
+            await asyncio.sleep(0.05)
         parts = urlsplit(url)
         issuer = f"{parts.scheme}://{parts.netloc}"
         if parts.path in self.down or "all" in self.down:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -13,7 +14,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 from sessile.auth.ground import Ground
 from sessile.auth.oidc import AsyncSignOn, Coupling, Provider, SignOn
 from sessile.core.sessions import Sessions
-from tests.auth.oidc.login_bench import CLIENT, ISSUER, Bench, Showing, go, through, who
+from tests.auth.oidc.login_bench import CLIENT, ISSUER, OTHER, Bench, Showing, go, through, who
 from tests.support.mounting import FRAMEWORKS, ORIGIN, PREFIX, served
 from tests.support.oidc_provider import OidcProvider, client, provider
 from tests.support.requirements import requirement
@@ -170,6 +171,117 @@ async def test_without_a_refresh_token_the_user_is_sent_there_again(framework: s
         assert (asked.status_code, asked.json()["reason"]) == (401, "login")
         await go(browser, bench.op)
         assert (await browser.get(f"{PREFIX}/checked")).status_code == 200
+
+
+async def _kept(bench: Bench, user: str = f"{ISSUER}#ada") -> list[str]:
+    """Return the kinds of what the vault keeps for a user's sessions."""
+    found = [
+        item.key.partition(":")[0]
+        for prefix in ("oidc-hint:", "oidc-refresh:")
+        for item in await bench.sign_on.ground.vault.of_user(user, prefix)
+    ]
+    return sorted(found)
+
+
+async def test_signing_in_again_keeps_one_link_and_a_sign_out_there_still_ends_it() -> None:
+    """A step-up, and a second provider: what the first sign-in left is gone, what the last one brought is there."""
+    bench = Bench(users=lambda _: "ada")
+    async with served("asgi", bench.site) as browser:
+        for name in ("one", "one", "two"):
+            assert (await go(browser, bench.op, name)).status_code == 303
+            assert await who(browser) == "ada"
+            assert await _kept(bench, "ada") == ["oidc-hint", "oidc-refresh"]
+        links = bench.sign_on.flow.links
+        found = await links.find(OTHER, subject=None, sid="sid-1")
+        assert [link.provider for _, link in found] == ["two"]
+        assert not await links.find(ISSUER, subject=None, sid="sid-1")
+
+
+async def test_a_no_of_the_provider_leaves_nothing_of_it_here() -> None:
+    bench = Bench(coupling=Coupling(recheck=300))
+    async with served("asgi", bench.site, clock=bench.clock) as browser:
+        await go(browser, bench.op)
+        assert await _kept(bench) == ["oidc-hint", "oidc-refresh"]
+        bench.clock.now += 301
+        bench.op.grants.clear()
+        await browser.get(f"{PREFIX}/checked", headers={"accept": "application/json"})
+        assert await who(browser) is None
+        assert await _kept(bench) == []
+
+
+async def test_the_next_refresh_token_is_kept_even_if_its_answer_cannot_be_judged_now() -> None:
+    """A node that has just begun knows no keys yet: their outage must not cost the one refresh token that is good."""
+    bench = Bench(coupling=Coupling(recheck=300))
+    async with served("asgi", bench.site, clock=bench.clock) as browser:
+        await go(browser, bench.op)
+        bench.clock.now += 301
+        bench.sign_on.known["one"]._keys = None
+        bench.op.down.add("/jwks")
+        assert (await browser.get(f"{PREFIX}/checked")).status_code == 200
+        assert bench.op.refreshes == 1
+        bench.op.down.clear()
+        bench.clock.now += 301
+        assert (await browser.get(f"{PREFIX}/checked")).status_code == 200, "a used token would have ended the session"
+        assert bench.op.refreshes == 2
+        assert await who(browser) is not None
+
+
+@pytest.mark.parametrize("ahead", [2, 20])
+async def test_a_node_whose_clock_is_behind_uses_no_refresh_token_that_is_in_use(ahead: float) -> None:
+    bench = Bench(coupling=Coupling(recheck=300))
+    async with served("asgi", bench.site, clock=bench.clock) as browser:
+        await go(browser, bench.op)
+        bench.clock.now += 301 + ahead
+        bench.op.down.add("/token")  # it has claimed the token, and hears nothing
+        assert (await browser.get(f"{PREFIX}/checked")).status_code == 200
+        bench.op.down.clear()
+        bench.clock.now -= ahead
+        assert (await browser.get(f"{PREFIX}/checked")).status_code == 200
+        assert bench.op.refreshes == 0
+        bench.clock.now += ahead + 61
+        assert (await browser.get(f"{PREFIX}/checked")).status_code == 200
+        assert bench.op.refreshes == 1
+        bench.clock.now -= ahead
+        assert (await browser.get(f"{PREFIX}/checked")).status_code == 200
+        assert bench.op.refreshes == 1, "it was asked a moment ago, by the other's clock"
+
+
+async def test_people_who_come_while_the_provider_is_asked_for_the_first_time_are_not_turned_away() -> None:
+    bench = Bench()
+    bench.op.slow = True
+    async with served("asgi", bench.site) as browser:
+        crowd = [browser.another() for _ in range(6)]
+        there = await asyncio.gather(*(one.get(f"{PREFIX}/login/one") for one in crowd))
+        assert [answer.status_code for answer in there] == [303] * 6
+        back = await asyncio.gather(
+            *(one.get(bench.op.authorize(answer.headers["location"])) for one, answer in zip(crowd, there, strict=True))
+        )
+        assert [answer.status_code for answer in back] == [303] * 6
+
+
+async def test_an_endpoint_that_is_null_is_an_endpoint_that_is_not_there() -> None:
+    bench = Bench(userinfo=True)
+    bench.op.metadata = {"userinfo_endpoint": None, "revocation_endpoint": None}
+    async with served("asgi", bench.site) as browser:
+        assert (await go(browser, bench.op)).status_code == 303
+
+
+@requirement("R26")
+async def test_what_one_user_had_begun_is_not_carried_into_anothers_session() -> None:
+    """Three tabs of one browser: ada's step-up must not end in eve's session."""
+    bench = Bench()
+    async with served("asgi", bench.site) as browser:
+        early = (await browser.get(f"{PREFIX}/login/one")).headers["location"]
+        await go(browser, bench.op)
+        step_up = (await browser.get(f"{PREFIX}/login/one?next=/a")).headers["location"]
+        bench.op.changes = {"sub": "eve"}
+        assert (await browser.get(bench.op.authorize(early))).status_code == 303
+        assert await who(browser) == f"{ISSUER}#eve"
+        bench.op.changes = {}
+        late = await browser.get(bench.op.authorize(step_up))
+        assert late.headers["location"] == "/"
+        assert bench.told("sign-on-refused")[-1].why == "unknown"
+        assert await who(browser) == f"{ISSUER}#eve"
 
 
 # How an application proves who it is: what it is given, and what the provider knows of it (RFC 7591 §2).

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import inspect
+import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -24,7 +25,7 @@ from joserfc.jws import JWSRegistry
 from joserfc.util import urlsafe_b64encode
 
 from ...core.session import Session
-from ...errors import ConfigurationError, StepUpRequired, StoreUnavailable
+from ...errors import ConfigurationError, StepUpRequired, StoreError, StoreUnavailable
 from ..changes import about, has_second
 from ..events import SignOnChecked, SignOnRefused
 from ..exchange import local
@@ -52,7 +53,10 @@ _MAX_TOKEN: Final = 16 * 1024
 # They go into headers and forms: visible ASCII (RFC 6749 §A.12 would have spaces, which no header of theirs may hold).
 _TOKEN: Final = re.compile(r"[!-~]+")
 # So long a request may take to use a refresh token (seconds).
-_CLAIM: Final = 30.0
+_CLAIM: Final = 60.0
+# So far ahead another node's clock may be (seconds).
+_SKEW: Final = 60.0
+_log: Final = logging.getLogger("sessile.oidc")
 
 
 class Settings(NamedTuple):
@@ -203,13 +207,13 @@ class SignOnFlow:
             return self._refuse(session, name, Refused.SIGNED_OUT, "")
         if tokens.refresh_token is not None:
             await self._keep_refresh(written_down, tokens.refresh_token, new=True)
-        waiting = rules.others(session)
+        waiting, before = rules.others(session, user), links.kept(session)
         self._login(session, user, token, due=self.settings.second and await has_second(self.ground, user))
         for key, value in waiting.items():
             session[key] = value
         links.keep(session, written_down)
         session[CHECKED] = self.ground.now
-        session.confirm = partial(self._stands, written_down)
+        session.confirm = partial(self._stands, written_down, before)
         return Signed(user, identity, transaction.target)
 
     def _login(self, session: Session, user: str, token: IdToken, *, due: bool) -> None:
@@ -220,8 +224,22 @@ class SignOnFlow:
         for factor in more:
             session.add_factor(factor, complete=False)
 
-    async def _stands(self, link: Link) -> bool:
-        return not await self.links.is_out(link)
+    async def _stands(self, link: Link, before: Link | None) -> bool:
+        """Tell whether a sign-in was not overtaken; then drop what the session had from the one before."""
+        stands = not await self.links.is_out(link)
+        if stands and before is not None:
+            await self._drop(before)
+        return stands
+
+    async def _drop(self, link: Link) -> None:
+        """Drop what hung on a session that is no more. Nobody can use it; if this fails, it goes when it is too old.
+
+        It is not given back to the provider, to which it may be one with what the new sign-in got.
+        """
+        try:
+            await self.links.forget(link)
+        except StoreError as error:
+            _log.warning("what a session got from %s is still kept (%s)", link.provider, error.code)
 
     async def _exchange(self, known: Known, metadata: Metadata, code: str, transaction: Transaction) -> Tokens | str:
         form = {
@@ -280,7 +298,7 @@ class SignOnFlow:
         if coupling.recheck is None or link is None or session.user_id is None:
             return
         checked, now = session.get(CHECKED), self.ground.now
-        age = now - checked if isinstance(checked, float) and checked <= now else float("inf")
+        age = max(0.0, now - checked) if isinstance(checked, float) and checked <= now + _SKEW else float("inf")
         if age < coupling.recheck:
             return
         known = self.known.get(link.provider)
@@ -298,6 +316,7 @@ class SignOnFlow:
         self.ground.tell(SignOnChecked(**about(self.ground, session, link.user), provider=link.provider, stands=fresh))
         if not fresh:
             session.logout()
+            await self._drop(link)
             raise StepUpRequired("login")
         session[CHECKED] = now
 
@@ -310,12 +329,13 @@ class SignOnFlow:
         tokens = _tokens(answer)
         if isinstance(tokens, str):
             raise StoreUnavailable(f"the provider answered {answer.status} to a refresh")
+        # First of all: the used one is worth nothing now, and what follows may fail.
+        if tokens.refresh_token is not None and tokens.refresh_token != kept:
+            await self._keep_refresh(link, tokens.refresh_token, new=False)
         if tokens.id_token is not None:
             token = await self._judged(known, tokens, None)
             if isinstance(token, id_tokens.Why) or token.subject != link.subject:
                 return False
-        if tokens.refresh_token is not None and tokens.refresh_token != kept:
-            await self._keep_refresh(link, tokens.refresh_token, new=False)
         return True
 
     async def _claim(self, link: Link) -> str | None:
@@ -328,7 +348,7 @@ class SignOnFlow:
         if item is None:
             return None
         kept = read(_Kept, item.value)
-        if 0 <= now - kept.asked_at < _CLAIM:
+        if abs(now - kept.asked_at) < _CLAIM:  # another node's clock may be ahead
             return ""
         claimed = written(_Kept(token=kept.token, asked_at=now))
         if not await self.ground.vault.write(Write(key, claimed, item.version, item.user, item.expires_at)):

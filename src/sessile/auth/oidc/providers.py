@@ -185,7 +185,7 @@ def read_metadata(document: dict[str, Any] | None, issuer: str) -> Metadata:
         raise StoreUnavailable("the provider's metadata are of another issuer")
     found: dict[str, str] = {}
     for name in (*_ADDRESSES, *_MORE_ADDRESSES):
-        if name in document or name in _ADDRESSES:
+        if document.get(name) is not None or name in _ADDRESSES:
             try:
                 found[name] = check_url(document.get(name), name)
             except ConfigurationError as error:
@@ -206,9 +206,9 @@ class Known:
         self.signing_key = provider.signing_key()  # once: reading an RSA key takes a tenth of a second
         self._clock = clock
         self._metadata: Metadata | None = None
-        self._metadata_at = self._metadata_asked = float("-inf")
+        self._metadata_at = self._metadata_asked = self._metadata_failed = float("-inf")
         self._keys: KeySet | None = None
-        self._keys_at = self._keys_asked = self._keys_forced = float("-inf")
+        self._keys_at = self._keys_asked = self._keys_forced = self._keys_failed = float("-inf")
 
     # -- what receivers and sign-outs must know ------------------------------------------------------------------------
 
@@ -262,24 +262,31 @@ class Known:
         now = self._clock()
         if self._metadata is not None and 0 <= now - self._metadata_at < METADATA_LIFE:
             return self._metadata
+        stale = self._metadata if 0 <= now - self._metadata_at < STALE_LIFE else None
+        if stale is not None and 0 <= now - self._metadata_asked < RETRY:
+            return stale  # another request is asking
         try:
             return await self._fetched_metadata()
         except StoreUnavailable:
-            if self._metadata is None or not 0 <= now - self._metadata_at < STALE_LIFE:
+            if stale is None:
                 raise
-            return self._metadata
+            return stale
 
     async def _fetched_metadata(self) -> Metadata:
         now = self._clock()
-        if 0 <= now - self._metadata_asked < RETRY and self._metadata_at < self._metadata_asked:
+        if 0 <= now - self._metadata_failed < RETRY:
             raise StoreUnavailable("the provider could not be asked a moment ago")
         self._metadata_asked = now
-        answer = await self.http.get(self.provider.issuer.rstrip("/") + _WELL_KNOWN)
-        if answer.status != 200:
-            raise StoreUnavailable(f"the provider answered {answer.status} for its metadata")
-        self._metadata = read_metadata(answer.json(), self.provider.issuer)
+        try:
+            answer = await self.http.get(self.provider.issuer.rstrip("/") + _WELL_KNOWN)
+            if answer.status != 200:
+                raise StoreUnavailable(f"the provider answered {answer.status} for its metadata")
+            self._metadata = found = read_metadata(answer.json(), self.provider.issuer)
+        except StoreUnavailable:
+            self._metadata_failed = self._clock()
+            raise
         self._metadata_at = now
-        return self._metadata
+        return found
 
     async def keys(self, *, again: bool = False) -> KeySet:
         """Return its public keys; `again` asks it anew, unless that was done just now.
@@ -292,10 +299,10 @@ class Known:
         if keys is not None and not again and 0 <= age < KEYS_LIFE:
             return keys
         waits = 0 <= now - self._keys_forced < FLOOR if again else 0 <= now - self._keys_asked < RETRY
-        if waits:
-            if keys is None or not 0 <= age < STALE_LIFE:
-                raise StoreUnavailable("the provider's keys could not be fetched a moment ago")
-            return keys
+        if waits and keys is not None and 0 <= age < STALE_LIFE:
+            return keys  # another request is asking
+        if 0 <= now - self._keys_failed < RETRY:
+            raise StoreUnavailable("the provider's keys could not be fetched a moment ago")
         self._keys_asked = now
         if again:
             self._keys_forced = now
@@ -305,6 +312,7 @@ class Known:
                 raise StoreUnavailable(f"the provider answered {answer.status} for its keys")
             self._keys, self._keys_at = read_keys(answer.json()), now
         except StoreUnavailable:
+            self._keys_failed = self._clock()
             if keys is None or not 0 <= age < STALE_LIFE:
                 raise
             return keys

@@ -124,9 +124,12 @@ def take(session: Session, state: object) -> Transaction | None:
     return _read(session.pop(PREFIX + state, None))
 
 
-def others(session: Session) -> dict[str, Any]:
-    """Return what else this browser has begun, as it stands in the session: a sign-in in one tab ends no other."""
-    return {key: session[key] for key, _ in _waiting(session)}
+def others(session: Session, user: str) -> dict[str, Any]:
+    """Return what else this browser has begun, as it stands in the session: a sign-in in one tab ends no other.
+
+    What another user had begun does not come along (R26).
+    """
+    return {key: session[key] for key, begun in _waiting(session) if begun.user in (None, user)}
 
 
 def _waiting(session: Session) -> list[tuple[str, Transaction]]:
