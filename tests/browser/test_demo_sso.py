@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -19,8 +21,16 @@ if TYPE_CHECKING:
 PATIENCE = 30_000
 
 
-@pytest.fixture(scope="module", name="port")
-def fixture_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+class Urls(NamedTuple):
+    """Hold where the page and the two applications are."""
+
+    hub: str
+    tides: str
+    post: str
+
+
+@pytest.fixture(scope="module", name="urls")
+def fixture_urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Urls]:
     """Start the demo by its command, which installs the provider first; end it as Ctrl-C does."""
     node_programs()
     port, folder = free_port(), tmp_path_factory.mktemp("sso")
@@ -30,11 +40,18 @@ def fixture_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     ) as process:
         try:
             assert process.stdout is not None
+            said = ""
             for line in process.stdout:
+                said += line
                 if "Ctrl-C" in line:
                     break
-            await_port(port)
-            yield port
+            found = [re.search(name + r"\s+(http://\S+)", said) for name in ("sign-on", "Tables", "Post")]
+            hub, tides, post = (one[1] if one else "" for one in found)
+            assert hub, said
+            for url in (hub, tides, post):
+                parts = urlsplit(url)
+                await_port(parts.port or 0, parts.hostname or "")
+            yield Urls(hub, tides, post)
         finally:
             process.send_signal(signal.SIGINT)
             said, _ = process.communicate(timeout=30)
@@ -64,12 +81,12 @@ def sign_in(context: BrowserContext, url: str, name: str) -> Page:
     return page
 
 
-def test_signing_out_of_one_signs_out_of_both(browser: BrowserContext, port: int) -> None:
+def test_signing_out_of_one_signs_out_of_both(browser: BrowserContext, urls: Urls) -> None:
     """The page shows both sessions, then none; the other tab finds itself signed out."""
     hub = browser.new_page()
-    hub.goto(f"http://localhost:{port}")
-    tides = sign_in(browser, f"http://127.0.0.2:{port}/", "ada")
-    post = sign_in(browser, f"http://127.0.0.3:{port}/", "ada")
+    hub.goto(urls.hub)
+    tides = sign_in(browser, urls.tides, "ada")
+    post = sign_in(browser, urls.post, "ada")
     hub.wait_for_selector("#place-a .sessions >> text=ada")
     hub.wait_for_selector("#place-b .sessions >> text=ada")
     tides.click("button:text-is('Sign out')")
@@ -81,9 +98,9 @@ def test_signing_out_of_one_signs_out_of_both(browser: BrowserContext, port: int
     post.wait_for_selector("text=Sign in with the provider")
 
 
-def test_leaving_one_leaves_the_other_alone(browser: BrowserContext, port: int) -> None:
-    tides = sign_in(browser, f"http://127.0.0.2:{port}/", "grace")
-    post = sign_in(browser, f"http://127.0.0.3:{port}/", "grace")
+def test_leaving_one_leaves_the_other_alone(browser: BrowserContext, urls: Urls) -> None:
+    tides = sign_in(browser, urls.tides, "grace")
+    post = sign_in(browser, urls.post, "grace")
     tides.click("text=Leave here only")
     tides.wait_for_selector("text=Sign in with the provider")
     post.reload()
@@ -91,14 +108,14 @@ def test_leaving_one_leaves_the_other_alone(browser: BrowserContext, port: int) 
 
 
 def test_a_receiver_that_is_down_is_shown_and_the_session_here_ends_all_the_same(
-    browser: BrowserContext, port: int
+    browser: BrowserContext, urls: Urls
 ) -> None:
     hub = browser.new_page()
-    hub.goto(f"http://localhost:{port}")
+    hub.goto(urls.hub)
     hub.click("[data-down=b]")
     hub.wait_for_selector("[data-down=b][aria-pressed=true]")
-    tides = sign_in(browser, f"http://127.0.0.2:{port}/", "lise")
-    sign_in(browser, f"http://127.0.0.3:{port}/", "lise")
+    tides = sign_in(browser, urls.tides, "lise")
+    sign_in(browser, urls.post, "lise")
     tides.click("button:text-is('Sign out')")
     tides.click("button >> nth=0")
     tides.wait_for_selector("text=You are signed out of Tide Tables")

@@ -19,12 +19,12 @@ def free_port() -> int:
     raise AssertionError("no free port")
 
 
-def await_port(port: int, seconds: float = 20.0) -> None:
+def await_port(port: int, host: str = "127.0.0.1", *, seconds: float = 60.0) -> None:
     """Wait until somebody listens."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
-            socket.create_connection(("127.0.0.1", port), 0.2).close()
+            socket.create_connection((host, port), 0.5).close()
         except OSError:
             time.sleep(0.05)
         else:

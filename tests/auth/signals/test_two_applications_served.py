@@ -112,7 +112,7 @@ class Pair:
             self._running[name] = subprocess.Popen(
                 command, cwd=self.folder, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
-        await_port(int(port), PATIENCE)
+        await_port(int(port), seconds=PATIENCE)
 
     def kill(self, name: str) -> None:
         """Kill one of them, with its workers, as the system does."""
