@@ -33,6 +33,11 @@ class Echo:
         if ask.path == "/sign-in" and ask.method == "POST":
             ask.session.login(ask.form["name"], factor="password")
             return exchange.redirect(ask.url("/me", welcome="yes"))
+        if ask.path == "/again":
+            return exchange.redirect(ask.url(ask.path, **ask.query))
+        if ask.path == "/two":
+            lines = (("www-authenticate", "DPoP"), ("www-authenticate", "Bearer"), ("vary", "x-colour"))
+            return Reply(401, lines)
         if ask.path == "/secret":
             ask.session.require(factor="password", max_age=60)
         if ask.path == "/broken":
@@ -207,3 +212,89 @@ def test_a_mount_ends_at_a_segment() -> None:
     assert sites.mounted("/acc/", "/acc/x") == ("/acc", "/x")
     assert sites.mounted("", "/x") == ("", "/x")
     assert sites.mounted("/acc", "/acc") == ("/acc", "/")
+
+
+@every_framework
+async def test_parameters_are_called_whatever_a_stranger_likes(framework: str) -> None:
+    async with served(framework, Echo) as browser:
+        answer = await browser.get("/account/again?path=x&self=y&a=%0d%0aset-cookie:%20a=b")
+        assert (answer.status_code, answer.headers["location"]) == (
+            303,
+            "/account/again?path=x&self=y&a=%0D%0Aset-cookie%3A+a%3Db",
+        )
+
+
+@every_framework
+async def test_two_lines_of_one_name_both_arrive(framework: str) -> None:
+    async with served(framework, Echo) as browser:
+        answer = await browser.get("/account/two", headers={"accept": "application/json"})
+        assert answer.headers["www-authenticate"] == "DPoP, Bearer"
+        assert "x-colour" in answer.headers["vary"]
+
+
+@every_framework
+@pytest.mark.parametrize(
+    ("path", "below"),
+    [("/account/x%2F..%2Fme", "/x/../me"), ("/account/a%0A", "/a\n"), ("/account/..%5cme", "/..\\me")],
+    ids=["slashes", "line break", "backslash"],
+)
+async def test_odd_paths_are_read_alike_everywhere(framework: str, path: str, below: str) -> None:
+    async with served(framework, Echo) as browser:
+        answer = await browser.get(path)
+        if framework == "flask" and "\n" in below:
+            assert answer.status_code == 404, "Werkzeug has no such paths"
+            return
+        assert (answer.json()["root"], answer.json()["path"]) == (PREFIX, below)
+
+
+@every_framework
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "DELETE"])
+async def test_methods_reach_the_site_as_they_are(framework: str, method: str) -> None:
+    async with served(framework, Echo) as browser:
+        answer = await browser.request(method, "/account/x", headers={"x-http-method-override": "POST"})
+        assert answer.status_code == 200
+        if method == "HEAD":
+            assert answer.content == b""
+        else:
+            assert answer.json()["method"] == method
+
+
+@pytest.mark.parametrize(
+    ("root", "location"),
+    [
+        ("//evil.example/account", "/evil.example/account/me"),
+        ("///evil.example", "/evil.example/me"),
+        ("/\\evil.example", "/%5Cevil.example/me"),
+        ("/a\r\nset-cookie: a=b", "/a%0D%0Aset-cookie:%20a=b/me"),
+        ("/日本", "/%E6%97%A5%E6%9C%AC/me"),
+        ("/a?b#c", "/a%3Fb%23c/me"),
+        ("", "/me"),
+    ],
+    ids=["two slashes", "three slashes", "backslash", "line break", "not ascii", "query", "none"],
+)
+def test_a_mount_that_a_stranger_has_named_leads_nowhere_else(root: str, location: str) -> None:
+    session: Any = None
+    assert Ask("GET", root, "/x", session).url("/me") == location
+
+
+def test_a_header_with_underscores_is_not_the_one_with_hyphens() -> None:
+    session: Any = None
+    environ = {"REQUEST_METHOD": "POST", "CONTENT_TYPE": "text/plain", "HTTP_CONTENT_TYPE": exchange.FORM}
+    ask = sites.ask_of(environ, session, "", "/", b"a=1")
+    assert ask is not None
+    assert (ask.kind, dict(ask.form)) == ("text/plain", {})
+
+
+def test_djangos_form_that_another_middleware_read_is_an_empty_body() -> None:
+    pytest.importorskip("django")
+    from django.http import HttpRequest
+    from django.http.request import RawPostDataException
+
+    from sessile.adapters.django import sites as django_sites
+
+    class Read(HttpRequest):
+        @property
+        def body(self) -> bytes:
+            raise RawPostDataException("read already")
+
+    assert django_sites._body(Read()) == b""

@@ -103,7 +103,8 @@ def ask_of(environ: WSGIEnvironment, session: Session, root: str, path: str, bod
     headers = {
         _BARE.get(name) or name[5:].replace("_", "-").lower(): value
         for name, value in environ.items()
-        if (name in _BARE and value) or name.startswith("HTTP_")
+        # Some servers write a header with underscores as if it were the one with hyphens.
+        if (name in _BARE and value) or (name.startswith("HTTP_") and name[5:] not in _BARE)
     }
     query = read_pairs(environ.get("QUERY_STRING", ""))
     return Ask(environ["REQUEST_METHOD"], root, path or "/", session, query, headers, body)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 import msgspec
 
@@ -48,6 +48,8 @@ SECURITY_HEADERS: Final = (
     ("cross-origin-opener-policy", "same-origin"),
     NO_STORE,
 )
+# What stands in a path as it is (RFC 3986 §3.3); all else of a decoded one is written as its bytes.
+_PATH_CHARS: Final = "/:@!$&'()*+,;="
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -100,9 +102,15 @@ class Ask:
         except (msgspec.DecodeError, ValueError, RecursionError):
             return None
 
-    def url(self, path: str, **query: str) -> str:
-        """Return the address of a page of this site: a path of this host."""
-        return self.root + path + (f"?{urlencode(query)}" if query else "")
+    def url(self, path: str, /, **query: str) -> str:
+        """Return the address of a page of this site: a path of this host, whatever the mount is called.
+
+        A mount may have a part that whoever asks has chosen; two slashes at the start would name another host.
+        """
+        place = quote(self.root + path, safe=_PATH_CHARS)
+        if place.startswith("//"):
+            place = "/" + place.lstrip("/")
+        return place + (f"?{urlencode(query)}" if query else "")
 
     def target(self, default: str) -> str:
         """Return where to go afterwards: the request's `next` if it is a path of this very host, else `default`."""
