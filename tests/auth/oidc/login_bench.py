@@ -197,6 +197,9 @@ class Showing:
         if ask.path == "/me":
             session = ask.session
             return exchange.json({"user": session.user_id, "aal": session.aal, "kind": session.kind})
+        if ask.path == "/stepped":
+            ask.session.add_factor("totp")
+            return exchange.json({"user": ask.session.user_id})
         if ask.path == "/checked":
             await self.inner._flow.check(ask.session)
             return exchange.json({"user": ask.session.user_id})

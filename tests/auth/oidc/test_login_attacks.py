@@ -15,6 +15,7 @@ from sessile.auth.ground import Ground
 from sessile.auth.jws import read_keys
 from sessile.auth.oidc import AsyncSignOn, Provider
 from sessile.auth.oidc.providers import FLOOR
+from sessile.auth.vault import Write
 from sessile.core.keys import KeyRing
 from sessile.core.sessions import AsyncSessions
 from sessile.errors import ConfigurationError, StoreUnavailable
@@ -430,6 +431,43 @@ async def test_tokens_that_no_header_can_hold_are_none(access: str) -> None:
     async with served("asgi", bench.site) as browser:
         assert (await go(browser, bench.op)).status_code == 303
         assert not [url for url in bench.op.asked if url.endswith("/me")], "user info was asked for with it"
+
+
+@requirement("R69")
+@pytest.mark.parametrize("second_factor", [False, True])
+@pytest.mark.parametrize("channel", ["back", "front"])
+async def test_a_session_that_is_renewed_while_it_is_signed_out_there_does_not_live_on(
+    channel: str, *, second_factor: bool
+) -> None:
+    """The sign-out has found the session by its id; a factor gives it another one before it is ended."""
+    bench = Bench(second_factor=second_factor)
+    async with served("asgi", bench.site, clock=bench.clock) as browser:
+        if second_factor:
+            totp = Write("totp:" + "a" * 40, b"an authenticator", 0, f"{ISSUER}#ada")
+            await bench.sign_on.ground.vault.write(totp)
+        await go(browser, bench.op)
+        links = bench.sign_on.flow.links
+        find, looks = links.find, 0
+
+        async def overtaken(*asked: Any, **more: Any) -> Any:
+            nonlocal looks
+            looks += 1
+            found = await find(*asked, **more)
+            if looks == (1 if channel == "back" else 2):
+                assert found
+                assert (await browser.get(f"{PREFIX}/stepped")).json()["user"] is not None
+            return found
+
+        links.find = overtaken
+        provider = browser.another()
+        if channel == "back":
+            forge = bench.op.forges[ISSUER]
+            token = forge.token(forge.claims(bench.clock.now), key="RS256", typ="logout+jwt")
+            answer = await provider.post(f"{PREFIX}/backchannel/one", data={"logout_token": token}, headers={})
+        else:
+            answer = await provider.get(f"{PREFIX}/frontchannel/one", params={"iss": ISSUER, "sid": "sid-1"})
+        assert answer.status_code == 200
+        assert await who(browser) is None
 
 
 @both_doors

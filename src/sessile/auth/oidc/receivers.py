@@ -18,8 +18,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
@@ -47,6 +48,8 @@ _PLAIN: Final = (
 )
 _FRAMED: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors "
 _RETRY: Final = ("retry-after", "5")
+# A session is renewed between two looks once in a long while; a provider whose sign-out still meets one asks again.
+_LOOKS: Final = 4
 _log: Final = logging.getLogger("sessile.oidc")
 
 
@@ -125,8 +128,8 @@ class Receivers:
             return Why.REPLAY
         # First the mark: a sign-in that is on its way has its session in the index by now, or will meet the mark.
         await self._links.mark(token.issuer, subject=token.subject, sid=token.sid, at=token.issued_at)
-        found = await self._links.find(token.issuer, subject=token.subject, sid=token.sid, at=token.issued_at)
-        done = await self._end(name, "back", found)
+        look = partial(self._links.find, token.issuer, subject=token.subject, sid=token.sid, at=token.issued_at)
+        done = await self._end(name, "back", look)
         if done.confirmed and not await self._used.use(
             expected.issuer, expected.client, token.token_id, until=token.until
         ):
@@ -140,13 +143,19 @@ class Receivers:
         return Why.KEY if isinstance(found, UnknownKey) else found
 
     async def _end(
-        self, name: str, channel: Literal["back", "front"], sessions: tuple[tuple[str, Link], ...]
+        self, name: str, channel: Literal["back", "front"], look: Callable[[], Awaitable[tuple[tuple[str, Link], ...]]]
     ) -> Received:
         engine, ended, confirmed = self._ground.engine, 0, True
-        for session, _ in sessions:
-            ending = await engine.end(session, EndReason.PROVIDER)
-            ended += len(ending.ended)
-            confirmed = confirmed and ending.confirmed
+        sessions = found = await look()
+        for _ in range(_LOOKS):
+            for session, _ in found:
+                ending = await engine.end(session, EndReason.PROVIDER)
+                ended += len(ending.ended)
+                confirmed = confirmed and ending.confirmed
+            # One that was renewed between the look and its end lives on under another id.
+            found = await look() if found else ()
+            sessions += found
+        confirmed = confirmed and not found
         for _, link in sessions:
             # What was issued for the session goes with it (§2.7): nobody asks after a session that has ended.
             await self._links.forget(link)
@@ -178,9 +187,9 @@ class Receivers:
         issuer, sid = ask.query.get("iss"), ask.query.get("sid", "")
         if ask.method == "GET" and is_name(issuer) and issuer == trusted.expected.issuer and is_name(sid):
             try:
-                found = await self._links.find(issuer, subject=None, sid=sid)
-                if found:
-                    await self._within(self._end(name, "front", found))
+                look = partial(self._links.find, issuer, subject=None, sid=sid)
+                if await look():
+                    await self._within(self._end(name, "front", look))
             except StoreError as error:
                 _log.warning("a sign-out by the provider %s was not confirmed (%s)", name, error.code)
         policy = _FRAMED + " ".join(trusted.origins or ("'none'",))
