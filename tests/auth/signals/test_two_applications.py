@@ -178,6 +178,37 @@ async def test_a_receiver_that_is_told_of_sessions_ends_no_other_one(door: str) 
 
 
 @doors
+async def test_a_session_that_is_renewed_while_a_signal_ends_it_does_not_live_on(door: str) -> None:
+    """The signal has found the session by its id; a renewal gives it another one before it is ended."""
+    network = Network()
+    a = App("a", network, door=door, receivers=(receiver("b", "a", about="session"),))
+    held: list[str] = []
+    renewed: list[str] = []
+
+    class Overtaken:
+        """Know where the session came from, and renew it the first time that it is found."""
+
+        async def find(self, issuer: str, *, subject: str | None, sid: str | None) -> tuple[str, ...]:
+            """Return the sessions."""
+            found = tuple([await b.id(token) for token in (renewed or held) if await b.user(token) is not None])
+            if subject is not None:
+                return ()
+            if not renewed:
+                session = await done(b.sessions.open(_facts(held[0])))
+                session.rotate()
+                renewed.append(_token(await done(b.sessions.commit(session))))
+            return found
+
+    b = App("b", network, door=door, clock=a.clock, transmitters=(transmitter("a", "b", links=Overtaken()),))
+    one = await a.login()
+    held.append(await b.login())
+    await a.logout(one)
+    await a.deliver()
+    assert renewed
+    assert await b.user(renewed[0]) is None
+
+
+@doors
 async def test_a_changed_credential_is_told_and_passed_on(door: str) -> None:
     """It ends the user's sessions there, and names what changed in CAEP's words."""
     a, b = group("a", "b", door=door)

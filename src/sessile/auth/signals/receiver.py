@@ -56,6 +56,7 @@ MAX_ROUNDS: Final = 100
 _TRIES: Final = 16
 
 Lower = Literal["lower", "end", "ignore"]
+_LOOKS: Final = 4  # a session is renewed between two looks once in a long while
 
 
 class ReceiverPolicy(NamedTuple):
@@ -238,10 +239,17 @@ class Reception:
         else:
             ended: tuple[tuple[str, str | None], ...] = ()
             confirmed = True
-            for sid in linked or ():
-                one = await engine.end(sid, EndReason.SIGNAL, user)
-                ended, confirmed = (*ended, *one.ended), confirmed and one.confirmed
-            ending = Ending(ended, confirmed)
+            left, seen = linked or (), set[str]()
+            for _ in range(_LOOKS):
+                for sid in left:
+                    one = await engine.end(sid, EndReason.SIGNAL, user)
+                    ended, confirmed = (*ended, *one.ended), confirmed and one.confirmed
+                seen.update(left)
+                # One that was renewed between the look and its end lives on under another id.
+                left = tuple(sid for sid in await self._linked(settings, found) or () if sid not in seen)
+                if not left:
+                    break
+            ending = Ending(ended, confirmed and not left)
         self._tell(settings, found, user, len(ending.ended))
         if not ending.confirmed:
             raise StoreUnavailable("the store has not confirmed the end yet")
