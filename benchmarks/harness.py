@@ -31,6 +31,10 @@ class Cell:
     warm: int = 0
     samples: list[float] = field(default_factory=list)
 
+    def anew(self) -> Cell:
+        """Return the same cell without samples."""
+        return Cell(self.family, self.name, self.kind, self.requests, self.warm)
+
     @property
     def key(self) -> tuple[str, str, str]:
         """Return what identifies the cell."""

@@ -17,7 +17,7 @@ from flask_session import Session as FlaskSession
 from starsessions.stores.redis import RedisStore as StarsessionsRedis
 
 from benchmarks import data
-from benchmarks.asgi_cells import LOOP, OPTIONS, requester, sessile_cookies, starlette, starsessions_app
+from benchmarks.asgi_cells import LOOP, OPTIONS, requester, run, sessile_cookies, starlette, starsessions_app
 from benchmarks.harness import Cell
 from benchmarks.wsgi_cells import filled, flask_app
 from benchmarks.wsgi_cells import requester as wsgi_requester
@@ -66,6 +66,19 @@ def _blocking(url: str, port: int) -> list[Cell]:
 
     near_requests = wsgi_requester(near, "/read", small[:200])
     near_requests(200)
+    stores = {name: open_store(url + more, blocking=True) for name, more in (("", ""), (", near cache", "&cache=near"))}
+    ids = itertools.cycle([_sid(cookie) for cookie in small[:200]])
+
+    def loads(name: str) -> Callable[[int], object]:
+        load = stores[name].load
+
+        def some(times: int) -> None:
+            for _ in range(times):
+                run(load(next(ids)))
+
+        some(200)
+        return some
+
     found = [
         Cell("wsgi", "bare", "read", wsgi_requester(plain_wsgi, "/plain", None)),
         Cell("wsgi", "sessile redis", "read", wsgi_requester(ours, "/read", small)),
@@ -76,6 +89,7 @@ def _blocking(url: str, port: int) -> list[Cell]:
         Cell("wsgi", "sessile redis, near cache", "read", near_requests, warm=200),
         Cell("redis", "bare", "read", _nothing),
         Cell("redis", "redis-py GET", "read", get),
+        *(Cell("redis", f"load of sessile{name}", "read", loads(name), warm=200) for name in stores),
     ]
     flask_ours = flask_app()
     Sessile(flask_ours, sessions=sessions)
@@ -126,6 +140,24 @@ def _asynchronous(url: str, port: int) -> list[Cell]:
     keys = _copies(redis.Redis(port=port), data.COUNT)
     ids = itertools.cycle([_sid(cookie) for cookie in cookies])
     store = open_store(url, blocking=False)
+    some_ids = {number: itertools.cycle([_sid(cookie) for cookie in cookies[:number]]) for number in (100, data.COUNT)}
+    stores = {
+        "": (store, some_ids[data.COUNT]),
+        **{
+            f", near cache of {number:,}": (open_store(url + "&cache=near", blocking=False), some_ids[number])
+            for number in some_ids
+        },
+    }
+
+    def loads(name: str) -> Callable[[int], object]:
+        load, cycle = stores[name][0].load, stores[name][1]
+
+        async def some(times: int) -> None:
+            for _ in range(times):
+                await load(next(cycle))
+
+        LOOP.run_until_complete(some(data.COUNT))
+        return lambda times: LOOP.run_until_complete(some(times))
 
     async def get(times: int) -> None:
         for _ in range(times):
@@ -146,6 +178,7 @@ def _asynchronous(url: str, port: int) -> list[Cell]:
     return [
         *found,
         Cell("redis", "redis.asyncio GET", "read", lambda times: LOOP.run_until_complete(get(times))),
+        *(Cell("redis", f"load of sessile on the loop{name}", "read", loads(name), warm=1000) for name in stores),
         Cell("redis together", "bare", "read", _nothing),
         Cell("redis together", "50 redis.asyncio GETs", "read", rounded(gets_together)),
         Cell("redis together", "50 loads of sessile", "read", rounded(loads_together)),

@@ -117,7 +117,7 @@ class SessileInterface(SessionInterface):
         if session.base is not None and response.is_streamed and not response.direct_passthrough:
             session.accessed = True  # what makes the rest may look at it when the headers are gone (R19)
         try:
-            answer = self.sessions.commit(session)
+            answer = self.sessions.engine.commit_unchanged(session) or self.sessions.commit(session)
         except SessileError as error:
             session.forsake()
             if not session.served or not isinstance(error, HANDLED):

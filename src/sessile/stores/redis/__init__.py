@@ -1,8 +1,8 @@
 """Sessions in Redis or Valkey: for many machines, either door; Redis 7.0 and newer, any Valkey, no module.
 
 What it promises
-- A load is one MGET, a save one script, a touch one script. Loads that start in one turn of an event loop travel in
-  one write, and so do other verbs. Nothing is repeated that might have been done already.
+- A load is one MGET, a save one script, a touch one script. What is asked on an event loop while all connections are
+  idle leaves at once; whatever else is asked in that turn travels in one write behind it. Nothing is repeated that might have been done already.
 - A save replaces the version it was made from, or is merged again with what is there: no update is lost, and nothing
   that has ended comes back.
 - On one server and behind Sentinels a sign-in is one script: the new session, the user's index, the limit and the end

@@ -57,6 +57,7 @@ _BEFORE_STAMP: Final = struct.Struct(">BcddII")
 _ID: Final = re.compile(r"[0-9a-f]{2,128}")
 _SHORT: Final = 96  # bytes: below, deflating gains nothing
 _LARGEST: Final = 64 * 2**20  # bytes: no session is as large, whatever the policy allows
+_IN_USE: Final = bytes((FORMAT,)) + b"R"
 _NOT_YET: Final = (b"\x01P", b"\x01K")  # on a cluster: prepared, and a barrier (`spread_scripts`)
 _LATEST: Final = 2**53  # seconds: what is later is no time
 _COUNTED: Final = 2**32 - 1
@@ -79,6 +80,18 @@ class Names:
             KeyError: it is no id (`is_id` tells beforehand).
         """
         return (self._session[session_id[:2]] + session_id[2:]).encode()
+
+    def pair(self, session_id: str) -> tuple[bytes, bytes]:
+        """Return the keys of a session and of its bucket's epoch.
+
+        Raises:
+            ValueError: no session has such an id.
+        """
+        bucket = session_id[:2]
+        try:
+            return (self._session[bucket] + session_id[2:]).encode("ascii"), self.epochs[bucket]
+        except KeyError:
+            raise ValueError("no session has such an id") from None
 
     def epoch(self, session_id: str) -> bytes:
         """Return the key of the epoch that a session belongs to."""
@@ -203,12 +216,12 @@ def decode(codec: Codec, session_id: str, raw: bytes | None, epoch: bytes | None
     if raw is None:
         return None
     try:
-        if raw[1:2] == b"T":
-            return _decode_ended(raw)
-        if raw[:2] in _NOT_YET:
-            return None
-        form, kind, seen_at, expires_at, revision, version, stamp, _, length = _RECORD.unpack_from(raw)
-        if form != FORMAT or kind != b"R" or HEAD + length > len(raw):
+        if raw[:2] != _IN_USE:
+            if raw[1:2] == b"T":
+                return _decode_ended(raw)
+            return None if raw[:2] in _NOT_YET else Unreadable("header")
+        _, _, seen_at, expires_at, revision, version, stamp, _, length = _RECORD.unpack_from(raw)
+        if HEAD + length > len(raw):
             return Unreadable("header")
         if not (0 <= seen_at < _LATEST and 0 <= expires_at < _LATEST):  # NaN is not between them either
             return Unreadable("header")

@@ -51,11 +51,11 @@ class RedisStore:
 
     async def load(self, session_id: str) -> Loaded:
         """Read the session and its bucket's epoch with one MGET."""
-        if not is_id(session_id):
-            return None
-        names = self._names
-        key = names.session(session_id)
-        command = (b"MGET", key, names.epoch(session_id))
+        try:
+            key, epoch_key = self._names.pair(session_id)
+        except ValueError:
+            return None  # nobody's, and it costs no trip
+        command = (b"MGET", key, epoch_key)
         reply = await self._wire.ask(key, command, time.monotonic() + self._timeout)
         try:
             raw, epoch = reply

@@ -1,9 +1,10 @@
 """The connections of the asynchronous door to one server, and how the commands of one turn of the loop travel together.
 
-A command is not sent where it is awaited: it is queued, and in the next turn all that is queued is written at once on
-one connection. Fifty loads that start in one turn of the loop so cost one write and one read. Replies are handed over
-by the connection itself, in order: who stops waiting harms nobody and leaves no reply unread, and no task is needed
-but to open a connection.
+A command that finds all connections idle is sent where it is awaited: nothing would be gained by waiting. Any other is
+queued, and in the next turn all that is queued is written at once, behind that first one if it is still under way and
+else on a connection of its own. Fifty loads that start in one turn of the loop so cost two writes on one connection.
+Replies are handed over by the connection itself, in order: who stops waiting harms nobody and leaves no reply unread,
+and no task is needed but to open a connection.
 
 Connections belong to a loop. Each loop that is met gets its own, and closes them when it ends.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, cast
 
@@ -28,20 +29,20 @@ from .standing import Assurance
 
 
 class _Call:
-    """Hold commands that were sent together by one caller, and who waits for their replies."""
+    """Hold commands that were sent together by one caller, and who waits: for a reply, or for the list of several."""
 
-    __slots__ = ("count", "deadline", "payload", "replies", "waits")
+    __slots__ = ("answer", "count", "deadline", "payload", "waits")
 
-    def __init__(self, payload: bytes, count: int, deadline: float, replies: asyncio.Future[list[Any]]) -> None:
+    def __init__(self, payload: bytes, count: int, deadline: float, answer: asyncio.Future[Any]) -> None:
         self.payload = payload
         self.count = count
         self.deadline = deadline
-        self.replies = replies
+        self.answer = answer
         self.waits = False
 
     def fail(self, error: BaseException) -> None:
-        if not self.replies.done():
-            self.replies.set_exception(wrapped(error))
+        if not self.answer.done():
+            self.answer.set_exception(wrapped(error))
 
 
 class LoopedNode:
@@ -59,7 +60,7 @@ class LoopedNode:
         self._lane: _Lane | None = None
         self._lanes: dict[asyncio.AbstractEventLoop, _Lane] = {}
 
-    async def ask(self, command: Command, deadline: float) -> Any:
+    def ask(self, command: Command, deadline: float) -> Awaitable[Any]:
         """Send one command, with whatever else is asked in this turn of the loop, and return its reply.
 
         An error that Redis replied is returned, not raised.
@@ -69,13 +70,14 @@ class LoopedNode:
         """
         lane = self._lane
         if lane is None or lane.loop is not asyncio.get_running_loop():
-            lane = await self._enter()
-        return (await lane.submit(packed(command), deadline))[0]
+            return self._enter_and_ask(command, deadline)
+        return lane.submit(packed(command), deadline)
 
     async def exchange(self, commands: Sequence[Command], deadline: float) -> list[Any]:
         """Send several commands on a connection that nobody else uses meanwhile, and return their replies."""
         lane = await self._enter()
-        return await lane.submit_alone(b"".join(map(packed, commands)), len(commands), deadline)
+        answer = await lane.submit_alone(b"".join(map(packed, commands)), len(commands), deadline)
+        return cast("list[Any]", answer) if len(commands) > 1 else [answer]
 
     def drop(self) -> None:
         """Give up all connections, and what is being read through them."""
@@ -102,6 +104,9 @@ class LoopedNode:
         """Begin anew in a forked child and return what belongs to the parent."""
         abandoned, self._lanes, self._lane = self._lanes, {}, None
         return abandoned
+
+    async def _enter_and_ask(self, command: Command, deadline: float) -> Any:
+        return await (await self._enter()).submit(packed(command), deadline)
 
     async def _enter(self) -> _Lane:
         if self._closed:
@@ -131,7 +136,8 @@ class LoopedNode:
 class _Pipe(asyncio.Protocol):
     """Be one connection, in the hands of redis-py until it is signed in, and then in ours.
 
-    It carries one batch of calls at a time, and hands their replies over in the turn of the loop that they come in.
+    It carries one batch of calls at a time, or a lone call and the batch behind it, and hands their replies over in the
+    turn of the loop that they come in.
     """
 
     def __init__(self, lane: _Lane, link: LoopedLink) -> None:
@@ -143,7 +149,9 @@ class _Pipe(asyncio.Protocol):
         self._reader = reader(parse)
         self._calls: deque[_Call] = deque()
         self._replies: list[Any] = []
+        self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._looks_at = 0.0
         self._generation = 0
         self.era = lane.era
         self._lost = False
@@ -155,13 +163,29 @@ class _Pipe(asyncio.Protocol):
         """Tell whether the server has closed the connection, or said something that nobody asked for."""
         return self._closed or self._transport.is_closing() or self._has_more()
 
+    def takes_more(self) -> bool:
+        """Tell whether a batch may be sent behind what is under way."""
+        lane = self._lane
+        return bool(self._calls) and self._generation == lane.generation and self.era == lane.era
+
     def send(self, calls: list[_Call], generation: int) -> None:
-        """Write the commands of a batch at once. It must not carry another one."""
+        """Write the commands of a batch at once."""
+        if len(calls) == 1:
+            call = calls[0]
+            deadline, payload = call.deadline, call.payload
+        else:
+            deadline = max([call.deadline for call in calls])
+            payload = b"".join([call.payload for call in calls])
+        if self._calls:
+            deadline = max(deadline, self._deadline)
+        else:
+            self._generation, self._lost = generation, False
         self._calls.extend(calls)
-        self._generation, self._lost = generation, False
-        left = max(call.deadline for call in calls) - time.monotonic()
-        self._timer = self._lane.loop.call_later(max(left, 0), self._give_up)
-        self._transport.write(calls[0].payload if len(calls) == 1 else b"".join([call.payload for call in calls]))
+        self._deadline = deadline
+        # A timer outlives its batch: it then looks at the one that is under way, and most need none of their own.
+        if self._timer is None or deadline < self._looks_at:
+            self._watch()
+        self._transport.write(payload)
 
     def abort(self, error: BaseException | None = None) -> None:
         """Close the connection; what it carries fails."""
@@ -189,28 +213,28 @@ class _Pipe(asyncio.Protocol):
                 reply = gets()
                 if reply is MORE:
                     return
-                if isinstance(reply, ConnectionError):
-                    raise reply
-                replies.append(reply)
+                if isinstance(reply, Exception):
+                    if isinstance(reply, ConnectionError):
+                        raise reply
+                    self._lost = self._lost or is_lost(reply)
                 call = calls[0]
-                if len(replies) < call.count:
-                    continue
+                if call.count > 1:
+                    replies.append(reply)
+                    if len(replies) < call.count:
+                        continue
+                    reply, replies = replies, []
+                    self._replies = replies
                 if self._generation != self._lane.generation:
                     raise StoreUnavailable("Redis moved to another server meanwhile")
-                self._lost = self._lost or any(isinstance(one, Exception) and is_lost(one) for one in replies)
                 calls.popleft()
-                if not call.replies.done():
-                    call.replies.set_result(replies)
-                replies = self._replies = []
+                if not call.answer.done():
+                    call.answer.set_result(reply)
         except RedisError as error:
             self._fail(error)
             return
         except StoreUnavailable as error:
             self._fail(error)
             return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if self._lost:
             self._lane.empty()
         self._lane.free(self, fresh=self.era == self._lane.era)
@@ -227,8 +251,21 @@ class _Pipe(asyncio.Protocol):
         else:
             self.abort()
 
-    def _give_up(self) -> None:
-        self._fail(TimeoutError())
+    def _watch(self) -> None:
+        """See to it that the batch is given up when it is late."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._looks_at = self._deadline
+        self._timer = self._lane.loop.call_later(max(self._deadline - time.monotonic(), 0), self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if not self._calls:
+            return
+        if self._deadline <= time.monotonic():
+            self._fail(TimeoutError())
+        else:
+            self._watch()
 
     def _fail(self, error: BaseException) -> None:
         self.abort(error)
@@ -258,25 +295,29 @@ class _Lane:
         self._queue: list[_Call] = []
         self._alone: deque[_Call] = deque()
         self._flushing = False
+        self._leader: _Pipe | None = None  # carries a lone call, maybe
         self._closed = False
 
-    def submit(self, payload: bytes, deadline: float) -> asyncio.Future[list[Any]]:
-        """Queue a command, for all that are queued in this turn of the loop to be sent together."""
+    def submit(self, payload: bytes, deadline: float) -> asyncio.Future[Any]:
+        """Send a command if nothing else is under way, or queue it: all that are queued in a turn are sent together."""
         call = _Call(payload, 1, deadline, self.loop.create_future())
+        idle = self._idle
+        if idle and not self._flushing and not self._opening and len(idle) == len(self._pipes):
+            pipe = self._take()
+            if pipe is not None:
+                self._leader = pipe
+                pipe.send([call], self.generation)
+                return call.answer
         self._queue.append(call)
-        if not self._flushing:
-            self._flushing = True
-            self.loop.call_soon(self._flush)
-        return call.replies
+        self._flush_soon()
+        return call.answer
 
-    def submit_alone(self, payload: bytes, count: int, deadline: float) -> asyncio.Future[list[Any]]:
+    def submit_alone(self, payload: bytes, count: int, deadline: float) -> asyncio.Future[Any]:
         """Queue commands that must have a connection to themselves."""
         call = _Call(payload, count, deadline, self.loop.create_future())
         self._alone.append(call)
-        if not self._flushing:
-            self._flushing = True
-            self.loop.call_soon(self._flush)
-        return call.replies
+        self._flush_soon()
+        return call.answer
 
     def drop(self) -> None:
         """Use no connection again, and take no reply to what was asked before."""
@@ -328,9 +369,18 @@ class _Lane:
             with suppress(RuntimeError):  # it is what calls us
                 await guard.aclose()
 
+    def _flush_soon(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self.loop.call_soon(self._flush)
+
     def _flush(self) -> None:
         """Give what is queued to connections, as far as there are any or may be."""
         self._flushing = False
+        leader, self._leader = self._leader, None
+        if self._queue and leader is not None and leader.takes_more():
+            calls, self._queue = self._queue, []
+            leader.send(calls, self.generation)
         while self._queue or self._alone:
             if self._closed:
                 for call in (*self._queue, *self._alone):

@@ -37,8 +37,11 @@ class BlockingNode:
         self._closed = False
         self._generation = 0  # replies to older ones do not count
         self._era = 0  # connections of older ones are not used again
+        # Who finds a connection in this list may use it: only whoever finds none has to count, and maybe to wait.
         self._idle: list[_Pipe] = []
-        self._slots = threading.Semaphore(settings.pool)
+        self._returned = threading.Condition()
+        self._open = 0
+        self._waiting = 0
 
     async def ask(self, command: Command, deadline: float) -> Any:
         """Send one command and return its reply; an error that Redis replied is returned, not raised.
@@ -54,38 +57,37 @@ class BlockingNode:
 
     def talk(self, commands: Sequence[Command], deadline: float) -> list[Any]:
         """Do what `exchange` does, without a coroutine."""
-        slots, generation, era = self._slots, self._generation, self._era
-        if not slots.acquire(timeout=max(deadline - time.monotonic(), 0)):
-            raise StoreUnavailable("all connections to Redis are in use")
+        generation = self._generation
+        pipe = self._take(deadline)
         try:
-            pipe = None
-            try:
-                pipe = self._take(deadline)
-                replies = pipe.talk(commands, deadline)
-            except BaseException as error:
-                if pipe is not None:
-                    pipe.disconnect()
-                if isinstance(error, _FAILURES):
-                    self._empty()
-                    raise wrapped(error) from None
-                raise
-            if generation != self._generation:
-                pipe.disconnect()
-                raise StoreUnavailable("Redis moved to another server meanwhile")
-            if any(isinstance(reply, Exception) and is_lost(reply) for reply in replies):
+            replies = pipe.talk(commands, deadline)
+        except BaseException as error:
+            self._discard(pipe)
+            if isinstance(error, _FAILURES):
                 self._empty()
-            if era == self._era:
-                self._idle.append(pipe)
-            else:
-                pipe.disconnect()
+                raise wrapped(error) from None
+            raise
+        if generation != self._generation:
+            self._discard(pipe)
+            raise StoreUnavailable("Redis moved to another server meanwhile")
+        for reply in replies:
+            if isinstance(reply, Exception) and is_lost(reply):
+                self._empty()
+        if pipe.era != self._era:
+            self._discard(pipe)
             return replies
-        finally:
-            slots.release()
+        self._idle.append(pipe)
+        if self._waiting:
+            with self._returned:
+                self._returned.notify()
+        return replies
 
     def drop(self) -> None:
         """Give up all connections, and what is being read through them."""
-        self._generation += 1
+        # In this order: who sees the new generation takes no connection of an old era.
         self._empty()
+        with self._returned:
+            self._generation += 1
 
     async def close(self) -> None:
         """Close the connections; later calls raise `StoreUnavailable`."""
@@ -95,36 +97,88 @@ class BlockingNode:
     def forget(self) -> object:
         """Begin anew in a forked child and return what belongs to the parent."""
         abandoned, self._idle = self._idle, []
-        self._slots = threading.Semaphore(self._settings.pool)
+        self._returned, self._open, self._waiting = threading.Condition(), 0, 0
+        self._era += 1
         return abandoned
 
     def _empty(self) -> None:
         """Give up the connections, but not what others are reading: each will see for itself."""
-        self._era += 1
-        idle, self._idle = self._idle, []
-        for pipe in idle:
+        with self._returned:
+            self._era += 1
+        with suppress(IndexError):
+            while True:
+                self._discard(self._idle.pop())
+
+    def _discard(self, pipe: _Pipe) -> None:
+        """Close a connection that nobody else holds; another may be opened for it."""
+        try:
             with suppress(OSError):
                 pipe.disconnect()
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        with self._returned:
+            self._open -= 1
+            self._returned.notify()
 
     def _take(self, deadline: float) -> _Pipe:
+        """Return a connection that nobody else uses until it is put back among the idle ones or discarded."""
         if self._closed:
             raise StoreUnavailable("the store is closed")
         while True:
             try:
                 pipe = self._idle.pop()
             except IndexError:
-                break
-            if not pipe.is_stale():
+                waited = self._wait(deadline)
+                if waited is None:
+                    return self._connect(deadline)
+                pipe = waited
+            usable = False
+            try:
+                usable = pipe.era == self._era and not pipe.is_stale()
+            finally:
+                if not usable:
+                    self._discard(pipe)
+            if usable:
                 return pipe
-            pipe.disconnect()
-        link = blocking_link(self._settings, self._address(), deadline - time.monotonic())
+
+    def _wait(self, deadline: float) -> _Pipe | None:
+        """Return a connection as soon as there is one, or None, counted as open, if one more may be."""
+        with self._returned:
+            # It counts as waiting before it looks: whoever returns a connection after that look will see that.
+            self._waiting += 1
+            try:
+                while True:
+                    with suppress(IndexError):
+                        return self._idle.pop()
+                    if self._open < self._settings.pool:
+                        self._open += 1
+                        return None
+                    if not self._returned.wait(max(deadline - time.monotonic(), 0)):
+                        raise StoreUnavailable("all connections to Redis are in use")
+            finally:
+                self._waiting -= 1
+
+    def _connect(self, deadline: float) -> _Pipe:
+        """Open a connection, which counts as open already."""
+        link: BlockingLink | None = None
+        era = self._era
         try:
+            link = blocking_link(self._settings, self._address(), deadline - time.monotonic())
             link.connect()
-            pipe = _Pipe(link)
+            pipe = _Pipe(link, era)
             if self._greeted:
                 greet(self.assurance, pipe.talk((WHO,), deadline)[0])
-        except BaseException:
-            link.disconnect()
+        except BaseException as error:
+            try:
+                if link is not None:
+                    link.disconnect()
+            finally:
+                self._release()
+            if isinstance(error, _FAILURES):
+                self._empty()
+                raise wrapped(error) from None
             raise
         return pipe
 
@@ -132,9 +186,10 @@ class BlockingNode:
 class _Pipe:
     """Be one connection, in the hands of redis-py until it is signed in, and then in ours: fewer steps a command."""
 
-    __slots__ = ("_has_more", "_limit", "_link", "_reader", "_socket")
+    __slots__ = ("_has_more", "_limit", "_link", "_reader", "_socket", "era")
 
-    def __init__(self, link: BlockingLink) -> None:
+    def __init__(self, link: BlockingLink, era: int) -> None:
+        self.era: Final = era
         self._link = link
         self._socket, parse = taken_over(link)
         self._reader = reader(parse)
@@ -151,6 +206,7 @@ class _Pipe:
         feed, gets = self._reader.feed, self._reader.gets
         self._keep_to(deadline)
         self._socket.sendall(packed(commands[0]) if len(commands) == 1 else b"".join(map(packed, commands)))
+        feed(self._receive())
         while True:
             reply = gets()
             if reply is not MORE:
@@ -161,10 +217,13 @@ class _Pipe:
                     return replies
                 continue
             self._keep_to(deadline)
-            data = self._socket.recv(_CHUNK)
-            if not data:
-                raise ConnectionError("the server closed the connection")
-            feed(data)
+            feed(self._receive())
+
+    def _receive(self) -> bytes:
+        data = self._socket.recv(_CHUNK)
+        if not data:
+            raise ConnectionError("the server closed the connection")
+        return data
 
     def disconnect(self) -> None:
         """Close the socket."""

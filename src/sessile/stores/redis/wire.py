@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, Final, Protocol
 
 from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, TryAgainError
@@ -26,7 +26,7 @@ class Node(Protocol):
         """Return what is known of it."""
         ...
 
-    async def ask(self, command: Command, deadline: float) -> Any:
+    def ask(self, command: Command, deadline: float) -> Awaitable[Any]:
         """Send one command and return its reply; an error that Redis replied is returned, not raised.
 
         Raises:
@@ -59,7 +59,7 @@ class Wire(Protocol):
         """Tell whether all keys are on one server."""
         ...
 
-    async def ask(self, key: bytes, command: Command, deadline: float) -> Any:
+    def ask(self, key: bytes, command: Command, deadline: float) -> Awaitable[Any]:
         """Send a command to the server of `key` and return its reply.
 
         Raises:
@@ -109,9 +109,11 @@ def checked(reply: Any) -> Any:
 async def ask(node: Node, command: Command, deadline: float) -> Any:
     """Ask a node, with the script's text if it does not know the digest."""
     reply = await node.ask(command, deadline)
-    if isinstance(reply, NoScriptError):
-        reply = await node.ask(whole(command), deadline)
-    return checked(reply)
+    if isinstance(reply, Exception):
+        if isinstance(reply, NoScriptError):
+            reply = await node.ask(whole(command), deadline)
+        return checked(reply)
+    return reply
 
 
 class Single:
@@ -128,9 +130,9 @@ class Single:
         """Return True: there is one server."""
         return True
 
-    async def ask(self, key: bytes, command: Command, deadline: float) -> Any:
+    def ask(self, key: bytes, command: Command, deadline: float) -> Awaitable[Any]:
         """Send a command to the server."""
-        return await ask(self._node, command, deadline)
+        return ask(self._node, command, deadline)
 
     async def many(self, commands: Sequence[tuple[bytes, Command]], deadline: float) -> list[Any]:
         """Send commands in one write."""
