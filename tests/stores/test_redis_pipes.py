@@ -34,6 +34,7 @@ class Line:
 
     def __init__(self) -> None:
         self.shape: Shape = as_it_is
+        self.asked: list[bytes] = []
         self.opened = 0
         self.clients: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -57,11 +58,12 @@ class Line:
                 self.opened += 1
                 self.clients.append(client)
                 server = socket.create_connection(("127.0.0.1", shared("redis").port))
-                threading.Thread(target=self._pass, args=(client, server, server.sendall), daemon=True).start()
+                there = lambda data, to=server: (self.asked.append(data), to.sendall(data))  # noqa: E731
+                threading.Thread(target=self._pass, args=(client, server, there), daemon=True).start()
                 back = lambda data, to=client: self.shape(to, data)  # noqa: E731
                 threading.Thread(target=self._pass, args=(server, client, back), daemon=True).start()
 
-    def _pass(self, source: socket.socket, other: socket.socket, forward: Callable[[bytes], None]) -> None:
+    def _pass(self, source: socket.socket, other: socket.socket, forward: Callable[[bytes], object]) -> None:
         with source, suppress(OSError):
             while data := source.recv(1 << 16):
                 forward(data)
@@ -83,9 +85,9 @@ def run(coroutine: Coroutine[Any, Any, None], *, blocking: bool) -> None:
         asyncio.run(coroutine)
 
 
-def opened(line: Line, *, blocking: bool, timeout: float = 10) -> Any:
+def opened(line: Line, *, blocking: bool, timeout: float = 10, more: str = "") -> Any:
     """Open a store at the other end of the line."""
-    url = f"redis://127.0.0.1:{line.port}?timeout={timeout:g}&prefix={secrets.token_hex(3)}:"
+    url = f"redis://127.0.0.1:{line.port}?timeout={timeout:g}&prefix={secrets.token_hex(3)}:{more}"
     return open_store(url, blocking=blocking)
 
 
@@ -228,3 +230,116 @@ def test_a_storm_of_requests_that_give_up_mixes_no_replies_up(line: Line) -> Non
         await store.close()
 
     asyncio.run(body())
+
+
+def test_a_lone_load_leaves_at_once_and_the_rest_of_its_turn_behind_it(line: Line) -> None:
+    """The first of fifty is on its way before the second is asked for; the others leave together on its connection."""
+
+    async def body() -> None:
+        store = opened(line, blocking=False)
+        ids = [new_id() for _ in range(50)]
+        for number, session_id in enumerate(ids):
+            await store.create(session_id, new_record(f"user {number}"))
+        line.asked.clear()
+        lone = asyncio.ensure_future(store.load(ids[0]))
+        await asyncio.sleep(0)  # it has begun; the loop has not turned again
+        time.sleep(0.2)  # noqa: ASYNC251 - nothing else can leave meanwhile
+        assert len(line.asked) == 1
+        assert (await lone).control.user == "user 0"
+        line.asked.clear()
+        found = await asyncio.gather(*(store.load(session_id) for session_id in ids))
+        assert [record.control.user for record in found] == [f"user {number}" for number in range(50)]
+        assert 1 <= len(line.asked) <= 2
+        assert line.opened == 1
+        await store.close()
+
+    asyncio.run(body())
+
+
+@both_doors
+def test_each_request_has_its_whole_time(line: Line, blocking: bool) -> None:
+    """One that follows another is not cut short by what was to end the first, and is not left waiting for more."""
+
+    async def body() -> None:
+        store, session_id = opened(line, blocking=blocking, timeout=1), new_id()
+        await store.create(session_id, new_record("ann"))
+        for pause in (0.5, 0.2):
+            assert isinstance(await store.load(session_id), Record)
+            time.sleep(pause)  # noqa: ASYNC251
+            line.shape = lambda client, data: None
+            began = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                await store.load(session_id)
+            assert 0.95 <= time.monotonic() - began < 4
+            line.shape = as_it_is
+        await store.close()
+
+    run(body(), blocking=blocking)
+
+
+def test_who_rides_behind_a_lost_load_fails_with_it_and_the_next_is_served(line: Line) -> None:
+    async def body() -> None:
+        store = opened(line, blocking=False, timeout=1)
+        ids = [new_id() for _ in range(20)]
+        for session_id in ids:
+            await store.create(session_id, new_record("ann"))
+        for silent in (True, False):
+            line.shape = lambda client, data, silent=silent: None if silent else client.shutdown(socket.SHUT_RDWR)
+            found = await asyncio.gather(*(store.load(session_id) for session_id in ids), return_exceptions=True)
+            assert {type(each) for each in found} == {StoreUnavailable}
+            line.shape = as_it_is
+            assert {type(each) for each in await asyncio.gather(*map(store.load, ids))} == {Record}
+        await store.close()
+
+    asyncio.run(body())
+
+
+def test_broken_connections_leave_the_pool_its_size(line: Line) -> None:
+    """One connection is allowed: after every kind of loss another takes its place, and never a second one."""
+
+    def broken(client: socket.socket, data: bytes) -> None:
+        client.shutdown(socket.SHUT_RDWR)
+
+    store, session_id = opened(line, blocking=True, timeout=2, more="&pool=1"), new_id()
+    drive(store.create(session_id, new_record("ann")))
+    for shape in (broken, lambda client, data: client.sendall(b"nonsense\r\n" * 9)) * 5:
+        line.shape = shape
+        with suppress(Exception):
+            drive(store.load(session_id))
+        with suppress(Exception):
+            drive(store.load(session_id))  # now it is the greeting that fails
+        line.shape = as_it_is
+        assert isinstance(drive(store.load(session_id)), Record)
+    drive(store.close())
+
+
+def test_a_thread_that_waits_for_a_connection_gets_one_when_another_breaks(line: Line) -> None:
+    """Nobody returns the only connection: it breaks under its user, and the waiting thread opens the next."""
+    store, session_id = opened(line, blocking=True, timeout=8, more="&pool=1"), new_id()
+    drive(store.create(session_id, new_record("ann")))
+    holds, found = threading.Event(), list[object]()
+
+    def stuck(client: socket.socket, data: bytes) -> None:
+        holds.set()
+        time.sleep(0.3)
+        line.shape = as_it_is
+        client.shutdown(socket.SHUT_RDWR)
+
+    def load() -> None:
+        try:
+            found.append(drive(store.load(session_id)))
+        except StoreUnavailable as error:
+            found.append(error)
+
+    line.shape = stuck
+    threads = [threading.Thread(target=load) for _ in range(6)]
+    began = time.monotonic()
+    threads[0].start()
+    assert holds.wait(5)
+    for thread in threads[1:]:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - began < 6
+    assert sorted(type(each).__name__ for each in found) == ["Record"] * 5 + ["StoreUnavailable"]
+    drive(store.close())

@@ -2,7 +2,8 @@
 
 What it promises
 - A load is one MGET, a save one script, a touch one script. What is asked on an event loop while all connections are
-  idle leaves at once; whatever else is asked in that turn travels in one write behind it. Nothing is repeated that might have been done already.
+  idle leaves at once; whatever else is asked in that turn travels in one write behind it. Nothing is repeated that
+  might have been done already.
 - A save replaces the version it was made from, or is merged again with what is there: no update is lost, and nothing
   that has ended comes back.
 - On one server and behind Sentinels a sign-in is one script: the new session, the user's index, the limit and the end
