@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from sessile.auth.oidc.http import MAX_BYTES, Http, check_url, open_http
+from sessile.auth.signals import http as signals
 from sessile.core.bridge import drive
 from sessile.errors import ConfigurationError, StoreUnavailable
 from tests.support.ports import free_port
@@ -150,6 +152,20 @@ async def test_who_says_one_byte_after_another_is_not_waited_for_either(http: Ht
 async def test_cookies_of_one_users_request_are_not_sent_with_anothers(http: Http, url: str) -> None:
     for _ in range(2):
         assert (await http.get(url + "/cookies")).body == b"none"
+    await http.close()
+
+
+@pytest.mark.parametrize("blocking", [False, True], ids=["loop", "blocking"])
+@pytest.mark.parametrize("path", ["/endless", "/packed", "/silent", "/drip", "/drip-headers"])
+async def test_other_applications_hold_nobody_up_either(url: str, path: str, blocking: bool) -> None:
+    """Who is told of ends is asked by the same code, with bounds of its own."""
+    http = signals.open_http(blocking=blocking, timeout=1.0)
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        await http.send("GET", url + path, {})
+    assert time.monotonic() - began < 4
+    assert (await http.send("GET", url + "/cookies", {})).body == b"none"
+    assert (await http.send("GET", url + "/cookies", {})).body == b"none"
     await http.close()
 
 

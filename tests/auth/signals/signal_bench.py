@@ -58,7 +58,7 @@ class Network:
         if path == "/.well-known/ssf-configuration/signals":
             path = "/.well-known/ssf-configuration"
         reply = await site.answer(ask(method, path, dict(parse_qsl(parts.query)), headers, body or b""))
-        return Answer(reply.status, reply.body)
+        return Answer(reply.status, "", reply.body)
 
     async def close(self) -> None:
         """Do nothing."""

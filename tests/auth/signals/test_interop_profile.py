@@ -32,7 +32,7 @@ def telling(door: str, **more: Any) -> App:
     """Return a transmitter with two receivers that manage their own streams."""
     receivers = (_receiver("rx", TOKEN, streams=2), _receiver("other", OTHER))
     app = App("a", Network(), door=door, receivers=receivers, **more)
-    app.network.faults["rx.example"] = lambda _url, _body: Answer(202, b"")
+    app.network.faults["rx.example"] = lambda _url, _body: Answer(202, "", b"")
     return app
 
 

@@ -37,7 +37,7 @@ def _down(_url: str, _body: bytes) -> Answer:
 
 
 def _answering(status: int, body: bytes = b"") -> Callable[[str, bytes], Answer]:
-    return lambda _url, _body: Answer(status, body)
+    return lambda _url, _body: Answer(status, "", body)
 
 
 FAULTS = {
@@ -118,7 +118,7 @@ async def test_what_is_refused_keeps_those_behind_it_waiting_only_of_the_same_us
     def picky(_url: str, body: bytes) -> Answer:
         event = _event(body)
         first.append(event)
-        return Answer(400 if event == "ada:credential-change" and len(first) == 1 else 202, b"")
+        return Answer(400 if event == "ada:credential-change" and len(first) == 1 else 202, "", b"")
 
     a.network.faults["b.example"] = picky
     await done(a.signals.credential_changed("ada", credential="password", change="update"))
