@@ -19,7 +19,7 @@ import pytest
 from tests.support.ports import await_port, free_port
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 ADA, GRACE = ("ada", "analytical-engine"), ("grace", "nanoseconds-matter")
 Visit = Callable[..., "Page"]
@@ -119,10 +119,18 @@ def test_a_passkey_is_all_that_somebody_needs(visit: Visit, url: str) -> None:
     page.click("header >> text=Sign out")
     page.wait_for_selector("text=You are signed out")
     touch(False)  # by itself, the page asks for any passkey beside the name, and would take it before it is clicked
-    page.goto(f"{url}/account/sign-in")
+    with page.expect_response(lambda response: response.request.method == "POST"):
+        page.goto(f"{url}/account/sign-in")
+
+    def reach_out(route: Route) -> None:
+        """Touch it from now on: what the page asked for by itself is given up, and nothing else is asked yet."""
+        touch(True)
+        route.continue_()
+
+    page.route("**/account/**", reach_out)
     page.click("main form[data-sessile-passkey=get] button")
-    touch(True)
     page.wait_for_selector("text=Signed in as rosalind")
+    page.unroute("**/account/**")
     page.wait_for_selector("#events >> text=signed in")
     page.goto(f"{url}/vault")
     page.wait_for_selector("text=Open, because")
