@@ -277,6 +277,59 @@ def test_each_request_has_its_whole_time(line: Line, blocking: bool) -> None:
     run(body(), blocking=blocking)
 
 
+def test_nobody_waits_behind_a_load_that_is_stuck(line: Line) -> None:
+    """The first connection falls silent: its load fails in its own time, and those that come later take another."""
+
+    async def body() -> None:
+        store, session_id = opened(line, blocking=False, timeout=2), new_id()
+        await store.create(session_id, new_record("ann"))
+        silent = line.clients[0]
+        line.shape = lambda client, data: None if client is silent else client.sendall(data)
+        began = time.monotonic()
+        stuck = asyncio.ensure_future(store.load(session_id))
+        for _ in range(3):
+            await asyncio.sleep(0.3)
+            asked = time.monotonic()
+            assert isinstance(await store.load(session_id), Record)
+            assert time.monotonic() - asked < 0.9
+        with pytest.raises(StoreUnavailable):
+            await stuck
+        assert 1.9 < time.monotonic() - began < 2.9
+        await store.close()
+
+    asyncio.run(body())
+
+
+def test_who_waits_for_a_connection_of_a_store_that_is_closed_opens_none(line: Line) -> None:
+    store, session_id = opened(line, blocking=True, timeout=3, more="&pool=1"), new_id()
+    drive(store.create(session_id, new_record("ann")))
+    holds = threading.Event()
+
+    def late(client: socket.socket, data: bytes) -> None:
+        holds.set()
+        time.sleep(0.5)
+        client.sendall(data)
+
+    line.shape, found = late, list[str]()
+
+    def load() -> None:
+        try:
+            drive(store.load(session_id))
+        except StoreUnavailable as error:
+            found.append(str(error))
+
+    threads = [threading.Thread(target=load) for _ in range(2)]
+    threads[0].start()
+    assert holds.wait(5)
+    threads[1].start()
+    time.sleep(0.1)
+    drive(store.close())
+    for thread in threads:
+        thread.join()
+    assert "the store is closed" in found
+    assert line.opened == 1
+
+
 def test_who_rides_behind_a_lost_load_fails_with_it_and_the_next_is_served(line: Line) -> None:
     async def body() -> None:
         store = opened(line, blocking=False, timeout=1)

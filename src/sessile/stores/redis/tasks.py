@@ -27,6 +27,8 @@ from .greeting import WHO, greet
 from .link import MORE, Command, LoopedLink, looped_link, packed, probe, reader, taken_over_by_loop
 from .standing import Assurance
 
+_TOGETHER: Final = 0.02  # seconds: what is asked within them may wait for the same replies
+
 
 class _Call:
     """Hold commands that were sent together by one caller, and who waits: for a reply, or for the list of several."""
@@ -163,10 +165,11 @@ class _Pipe(asyncio.Protocol):
         """Tell whether the server has closed the connection, or said something that nobody asked for."""
         return self._closed or self._transport.is_closing() or self._has_more()
 
-    def takes_more(self) -> bool:
-        """Tell whether a batch may be sent behind what is under way."""
+    def takes_more(self, deadline: float) -> bool:
+        """Tell whether a batch may be sent behind what is under way: not behind what began long ago and may be stuck."""
         lane = self._lane
-        return bool(self._calls) and self._generation == lane.generation and self.era == lane.era
+        begun_lately = bool(self._calls) and deadline - self._deadline <= _TOGETHER
+        return begun_lately and self._generation == lane.generation and self.era == lane.era
 
     def send(self, calls: list[_Call], generation: int) -> None:
         """Write the commands of a batch at once."""
@@ -378,7 +381,7 @@ class _Lane:
         """Give what is queued to connections, as far as there are any or may be."""
         self._flushing = False
         leader, self._leader = self._leader, None
-        if self._queue and leader is not None and leader.takes_more():
+        if self._queue and leader is not None and leader.takes_more(max([call.deadline for call in self._queue])):
             calls, self._queue = self._queue, []
             leader.send(calls, self.generation)
         while self._queue or self._alone:

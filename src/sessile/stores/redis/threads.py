@@ -165,6 +165,8 @@ class BlockingNode:
         link: BlockingLink | None = None
         era = self._era
         try:
+            if self._closed:  # while we waited
+                raise StoreUnavailable("the store is closed")
             link = blocking_link(self._settings, self._address(), deadline - time.monotonic())
             link.connect()
             pipe = _Pipe(link, era)
