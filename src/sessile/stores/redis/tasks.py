@@ -166,7 +166,7 @@ class _Pipe(asyncio.Protocol):
         return self._closed or self._transport.is_closing() or self._has_more()
 
     def takes_more(self, deadline: float) -> bool:
-        """Tell whether a batch may be sent behind what is under way: not behind what began long ago and may be stuck."""
+        """Tell whether a batch may go behind what is under way: not behind what began long ago and may be stuck."""
         lane = self._lane
         begun_lately = bool(self._calls) and deadline - self._deadline <= _TOGETHER
         return begun_lately and self._generation == lane.generation and self.era == lane.era
