@@ -1495,3 +1495,29 @@ def test_a_node_without_cas_is_a_failure(door: Door) -> None:
     with running("-C") as node:
         store = door.open(node)
         assert ("fail", "memcached-cas") in {(f.severity, f.code) for f in door.run(store.diagnose())}
+
+
+def test_a_renewal_that_a_sign_out_everywhere_overtakes_says_that_its_session_is_gone(
+    three: list[Node], door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All sessions end after the new one was entered, and before it stands: it is not taken, what it renews is over."""
+    store = door.open(*three)
+
+    async def scenario() -> None:
+        old_id, renewed = new_id(), new_id()
+        await store.create(old_id, new_record("ann"))
+        read = await store.load(old_id)
+        assert isinstance(read, Record)
+        whole = store._creation._is_listed
+
+        async def overtaken(user: str | None, session_id: str) -> bool:
+            await store.end_user("ann", new_tombstone(EndReason.ADMIN, "ann"))
+            return await whole(user, session_id)
+
+        monkeypatch.setattr(store._creation, "_is_listed", overtaken)
+        replaces = replacing(old_id, read, required=True)
+        assert isinstance(await store.create(renewed, new_record("ann"), replaces=replaces), Gone)
+        assert not isinstance(await store.load(renewed), Record)
+        assert not isinstance(await store.load(old_id), Record)
+
+    door.run(scenario())

@@ -82,6 +82,10 @@ class Creation:
         except (StoreFull, SessionTooLarge):
             await self._withdraw(user, entry)
             raise
+        if isinstance(made, Taken) and replaces is not None and replaces.required:
+            # Whoever ended all sessions of the user meanwhile took the new one's place too: what it replaces is gone.
+            found = await self._old(replaces)
+            made = found if isinstance(found, Gone) else made
         if isinstance(made, Refusal):
             await self._withdraw(user, entry)
         return made
