@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, cast
 from urllib.parse import urlencode
@@ -55,6 +56,7 @@ ADDRESS: Final = "198.51.100.7"
 FIREFOX: Final = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 SAFARI: Final = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605 Version/18.0 Safari/604.1"
 PATIENCE: Final = 20.0
+PAUSE: Final = 2.0  # in which a cluster on a busy machine elects
 
 
 class Request(NamedTuple):
@@ -287,12 +289,20 @@ class Browser:
 
     def get(self, path: str = "/", /, headers: Mapping[str, str] | None = None, **query: str) -> Reply:
         """Send a GET and keep the cookies of the answer."""
-        return self.take(self.world.app.request(self.compose("GET", path, query, headers)))
+        return self._send(self.compose("GET", path, query, headers))
 
     def post(self, path: str, /, headers: Mapping[str, str] | None = None, **query: str) -> Reply:
         """Send a POST from one of the site's own pages, and keep the cookies of the answer."""
         ours = {"sec-fetch-site": "same-origin", **(headers or {})}
-        return self.take(self.world.app.request(self.compose("POST", path, query, ours)))
+        return self._send(self.compose("POST", path, query, ours))
+
+    def _send(self, request: Request) -> Reply:
+        """Send a request; again, once, if a store that no test has made fail is away for a moment, as people do."""
+        reply = self.world.app.request(request)
+        if reply.status == HTTPStatus.SERVICE_UNAVAILABLE and not self.world.store.failing:
+            time.sleep(PAUSE)
+            reply = self.world.app.request(request)
+        return self.take(reply)
 
     def compose(
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str] | None = None
